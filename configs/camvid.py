@@ -1,0 +1,26 @@
+"""CamVid, 11 classes at 480×360, on two processor cores.
+
+Command: python -m pals_jax.main --config=configs/camvid.py --config.data.root=CAMVID
+    --workdir=runs/camvid
+"""
+
+from ml_collections import ConfigDict
+
+from pals_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    """A narrow ResNet-18; the data set's folder goes to --config.data.root."""
+    config = default_config()
+    config.total_steps = 1000
+    config.batch_size = 8
+    config.data.name = "camvid"
+    config.data.crop_size = (176, 240)
+    config.model.name = "deeplabv3plus_resnet18"
+    config.model.width = 32
+    config.model.decoder_channels = 64
+    config.optimizer.learning_rate = 0.02
+    config.log.every = 50
+    config.log.panels_every = 250
+    config.checkpoint.every = 250
+    return config

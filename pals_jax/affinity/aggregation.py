@@ -1,0 +1,167 @@
+"""The public function: checks what comes in, picks an implementation, and applies it."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from pals_jax.affinity import dense, kernels, tiled
+
+# Adding an implementation is one file and one line; a value names the similarities that it can do.
+_IMPLEMENTATIONS = {"dense": dense.aggregate, "tiled": tiled.aggregate}
+_CAPABLE = {"dense": kernels.SIMILARITIES, "tiled": kernels.SIMILARITIES}
+
+# Above this size the matrix of a batch no longer fits beside a training step.
+_DENSE_LIMIT_BYTES = 64 * 2**20
+
+
+def choose(features: Float[Array, "b n d"]) -> tuple[str, str]:
+    """The implementation that `implementation="auto"` picks for these features, and why.
+
+    Args:
+      features: [B,N,D]; only the shape is read, so a `jax.ShapeDtypeStruct` does as well.
+
+    Returns:
+      The name of the implementation and the reason in words.
+    """
+    batch, pixels, _ = features.shape
+    needed = batch * pixels**2 * 4
+    told = f"{batch} matrices of {pixels}² float32 affinities take {needed / 2**20:.0f} MiB"
+    if needed <= _DENSE_LIMIT_BYTES:
+        return "dense", f"{told}, within the limit of {_DENSE_LIMIT_BYTES // 2**20} MiB"
+    return "tiled", f"{told}, above the limit of {_DENSE_LIMIT_BYTES // 2**20} MiB"
+
+
+def aggregate(
+    features: Float[Array, "b n d"],
+    values: Float[Array, "b n k"],
+    *,
+    similarity: str = "exp_cosine",
+    temperature: float = 0.1,
+    power: float = 1.0,
+    valid: Bool[Array, "b n"] | None = None,
+    labels: Int[Array, "b n"] | None = None,
+    correct: Bool[Array, "b n"] | None = None,
+    exclude_self: bool = True,
+    implementation: str = "auto",
+    tile_size: int | None = None,
+) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
+    """Aggregates the values of all pixels of an image by the affinity of their features.
+
+        q_u = Σ_v A_uv values_v,   A_uv = M_uv κ(f_u, f_v) / Σ_w M_uw κ(f_u, f_w)
+
+    A reconstruction from the abstract of PALS (Sensors 2022, 22(7), 2623): the abstract names a
+    similarity matrix that encodes the affinities between all pairs of pixels; κ, its temperature
+    and the masks are ours.
+
+    With c the cosine of f_u and f_v, κ is exp((c - 1)/τ) for "exp_cosine", (1 + c)/2 for
+    "linear_cosine", relu(c)^power for "relu_cosine" and 1 for "uniform". A zero feature has cosine
+    0 with everything, itself included. Source v serves row u iff valid_v ∧ correct_v ∧ (labels_u =
+    labels_v, if given) ∧ (u ≠ v, if exclude_self).
+
+    float32 inputs are multiplied at `Precision.HIGHEST`; bfloat16 inputs in bfloat16 with float32
+    accumulation. No gradient flows through the result.
+
+    Args:
+      features: [B,N,D] float32 or bfloat16.
+      values: [B,N,K] float32 or bfloat16, for PALS the class probabilities of each pixel.
+      similarity: "exp_cosine", "linear_cosine", "relu_cosine" or "uniform".
+      temperature: τ > 0, used by exp_cosine only. A static Python number.
+      power: exponent > 0, used by relu_cosine only. A static Python number.
+      valid: [B,N]; False takes the pixel out as a row and as a source, whatever it holds, NaN and
+          inf included.
+      labels: [B,N] integers; restricts the sources of a row to pixels of its own label.
+      correct: [B,N]; False takes the pixel out as a source only.
+      exclude_self: whether a pixel never serves itself.
+      implementation: "dense", "tiled", or "auto" (see `choose`).
+      tile_size: rows and sources per tile, "tiled" only; its default is used where None.
+
+    Returns:
+      aggregated: [B,N,K] float32, 0 in rows without a source.
+      has_source: [B,N] bool, valid_u ∧ (Σ_v M_uv κ_uv > 0). Underflow never turns it off.
+
+    Raises:
+      ValueError: a shape, dtype or option is wrong; the message names the argument, what was found
+          and what fits.
+
+    Example:
+      >>> features = jnp.array([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
+      >>> values = jnp.eye(3)[None]
+      >>> q, _ = aggregate(features, values, similarity="uniform")
+      >>> q[0, 0].tolist()
+      [0.0, 0.5, 0.5]
+    """
+    _check_arrays(features, values, valid, labels, correct)
+    _check_options(similarity, temperature, power, tile_size)
+    features, values = jax.lax.stop_gradient((features, values))
+    if implementation == "auto":
+        implementation, _ = choose(features)
+    _check_implementation(implementation, similarity)
+    if valid is None:
+        valid = jnp.ones(features.shape[:2], bool)
+    features = jnp.where(valid[..., None], features, 0)
+    values = jnp.where(valid[..., None], values, 0)
+    aggregated, served = _IMPLEMENTATIONS[implementation](
+        kernels.unit_features(features),
+        values,
+        valid if correct is None else valid & correct,
+        labels,
+        similarity=similarity,
+        temperature=temperature,
+        power=power,
+        exclude_self=exclude_self,
+        tile_size=tile_size,
+    )
+    has_source = valid & served
+    return jnp.where(has_source[..., None], aggregated, 0), has_source
+
+
+def _check_arrays(features, values, valid, labels, correct) -> None:
+    for name, array in (("features", features), ("values", values)):
+        if array.ndim != 3:
+            raise ValueError(
+                f"{name} must have 3 axes [batch, pixels, channels], found shape {array.shape}"
+            )
+        if array.dtype not in (jnp.float32, jnp.bfloat16):
+            raise ValueError(
+                f"{name} must be float32 or bfloat16, found {array.dtype}: cast it first"
+            )
+    pixels = features.shape[:2]
+    if values.shape[:2] != pixels:
+        raise ValueError(
+            f"values must have the batch and pixels of features {features.shape}, found "
+            f"{values.shape}"
+        )
+    for name, array, kind in (
+        ("valid", valid, jnp.bool_),
+        ("labels", labels, jnp.integer),
+        ("correct", correct, jnp.bool_),
+    ):
+        if array is None:
+            continue
+        if array.shape != pixels:
+            raise ValueError(
+                f"{name} must have shape {pixels}, that of features {features.shape} without "
+                f"channels, found {array.shape}"
+            )
+        if not jnp.issubdtype(array.dtype, kind):
+            raise ValueError(f"{name} must be of type {kind.__name__}, found {array.dtype}")
+
+
+def _check_options(similarity, temperature, power, tile_size) -> None:
+    if similarity not in kernels.SIMILARITIES:
+        raise ValueError(f"similarity must be one of {kernels.SIMILARITIES}, found {similarity!r}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0, found {temperature}")
+    if not power > 0:
+        raise ValueError(f"power must be > 0, found {power}")
+    if tile_size is not None and tile_size < 1:
+        raise ValueError(f"tile_size must be at least 1 or None, found {tile_size}")
+
+
+def _check_implementation(implementation: str, similarity: str) -> None:
+    able = [name for name, capable in _CAPABLE.items() if similarity in capable]
+    if implementation not in able:
+        raise ValueError(
+            f"implementation {implementation!r} cannot do similarity {similarity!r}; these can: "
+            f"{able} or 'auto'"
+        )

@@ -1,0 +1,78 @@
+"""The reference: affinities between all pairs of pixels as one matrix in memory, O(N²)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from pals_jax.affinity import kernels
+
+
+def affinity_matrix(
+    unit: Float[Array, "b n d"],
+    is_source: Bool[Array, "b n"],
+    labels: Int[Array, "b n"] | None,
+    *,
+    similarity: str,
+    temperature: float,
+    power: float,
+    exclude_self: bool,
+    rows: Int[Array, " r"] | None = None,
+) -> tuple[Float[Array, "b r n"], Bool[Array, "b r"]]:
+    """A_uv = M_uv κ_uv / Σ_w M_uw κ_uw, for all rows u or for the chosen ones.
+
+    Args:
+      unit: unit features, free of NaN.
+      is_source: pixels that may serve others.
+      labels: class of each pixel; turns the same-class mask on.
+      similarity: one of kernels.SIMILARITIES.
+      temperature: τ of exp_cosine.
+      power: exponent of relu_cosine.
+      exclude_self: whether a pixel never serves itself.
+      rows: indices of the rows to compute; all by default.
+
+    Returns:
+      A, whose rows sum to 1, or are 0 where the second result, "the row has a source", is False.
+    """
+    everyone = jnp.arange(unit.shape[1])
+    rows = everyone if rows is None else rows
+    log_weight = kernels.log_kernel(unit[:, rows], unit, similarity, temperature, power)
+    row_labels = None if labels is None else labels[:, rows]
+    mask = kernels.pair_mask(rows, everyone, is_source, row_labels, labels, exclude_self)
+    log_weight = jnp.where(mask, log_weight, -jnp.inf)
+    largest = jnp.max(log_weight, axis=-1, keepdims=True)
+    served = jnp.isfinite(largest)
+    weight = jnp.exp(log_weight - jnp.where(served, largest, 0))
+    total = jnp.sum(weight, axis=-1, keepdims=True)
+    return weight / jnp.where(served, total, 1), served[..., 0]
+
+
+def aggregate(
+    unit: Float[Array, "b n d"],
+    values: Float[Array, "b n k"],
+    is_source: Bool[Array, "b n"],
+    labels: Int[Array, "b n"] | None,
+    *,
+    similarity: str,
+    temperature: float,
+    power: float,
+    exclude_self: bool,
+    tile_size: int | None,
+) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
+    """Aggregates `values` by the whole affinity matrix; see `pals_jax.affinity.aggregate`."""
+    del tile_size  # the matrix is one tile
+    matrix, served = affinity_matrix(
+        unit,
+        is_source,
+        labels,
+        similarity=similarity,
+        temperature=temperature,
+        power=power,
+        exclude_self=exclude_self,
+    )
+    aggregated = jnp.einsum(
+        "brs,bsk->brk",
+        matrix.astype(values.dtype),
+        values,
+        precision=kernels.matmul_precision(values.dtype),
+        preferred_element_type=jnp.float32,
+    )
+    return aggregated, served

@@ -1,0 +1,262 @@
+"""Checkpoints through Orbax: the latest one, and beside it the best on the dev split.
+
+A checkpoint holds four items: "networks" (what evaluation needs), "training" (optimiser and
+target), "iterator" (the position in the data) and "meta" (what the network is: model configuration,
+class names, palette, normalisation).
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+from orbax.checkpoint import checkpoint_managers
+
+from pals_jax import sharding
+from pals_jax.state import Network, TrainState
+
+METRIC = "dev_mean_iou"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, does not fit the network, or could not be written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a stored network is, so that evaluation and prediction need nothing but the work
+    directory.
+
+    Attributes:
+      model: `config.model`, the input normalisation included.
+      dataset: name of the data set.
+      classes: K names.
+      palette: K colours (r, g, b) in 0..255.
+      ignore: index of pixels without a label.
+    """
+
+    model: dict[str, Any]
+    dataset: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    ignore: int
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Meta":
+        """Rebuilds what `dataclasses.asdict` gave from JSON, where tuples are lists."""
+        colours = tuple((r, g, b) for r, g, b in fields["palette"])
+        return cls(**{**fields, "classes": tuple(fields["classes"]), "palette": colours})
+
+
+class Checkpoints:
+    """The checkpoints of one work directory. Use it as a context manager.
+
+    Saving is synchronous: when `save` returns, the checkpoint is complete on disk, and only then
+    are superseded ones deleted. An interrupted or failed save leaves the earlier ones untouched.
+    """
+
+    def __init__(self, workdir: Path):
+        """Opens `workdir/checkpoints`, which is made when something is saved."""
+        self.folder = workdir.absolute() / "checkpoints"  # Orbax refuses relative paths
+        keep = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(1),
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics[METRIC],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
+        arrays, values = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
+        handlers = {
+            "networks": arrays(),
+            "training": arrays(),
+            "iterator": values(),
+            "meta": values(),
+        }
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_names=tuple(handlers), item_handlers=handlers
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._manager.close()
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest checkpoint."""
+        return self._manager.latest_step()
+
+    @property
+    def best(self) -> int | None:
+        """Step of the checkpoint with the highest mIoU on dev; None if none was evaluated there."""
+        scores = {}
+        for step in self._manager.all_steps():
+            metrics = self._manager.metrics(step)
+            if metrics and METRIC in metrics:
+                scores[step] = metrics[METRIC]
+        return max(scores, key=scores.__getitem__) if scores else None
+
+    def find(self, which: str) -> int:
+        """The step that "latest", "best" or a number names.
+
+        Raises:
+          CheckpointError: there is none; tells which there are.
+        """
+        steps = sorted(self._manager.all_steps())
+        step = {"latest": self.latest, "best": self.best}.get(which, which)
+        if which == "best" and step is None and steps:
+            raise CheckpointError(
+                f"{self.folder} has no best checkpoint: the run had no dev split "
+                f"(config.data.dev); there are steps {steps}"
+            )
+        if step is None or int(step) not in steps:
+            raise CheckpointError(
+                f"{self.folder} has no checkpoint {which!r}; there are steps {steps}"
+            )
+        return int(step)
+
+    def save(
+        self, state: TrainState, iterator: dict[str, Any], meta: Meta, dev_mean_iou: float | None
+    ) -> None:
+        """Writes a checkpoint of `state`, unless its step is there already.
+
+        Args:
+          state: of finite values.
+          iterator: position in the data as JSON values.
+          meta: what the student network is.
+          dev_mean_iou: mIoU on dev at this step, if it was measured.
+
+        Raises:
+          CheckpointError: writing failed, say on a full disk; the earlier checkpoints are intact.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        networks = {"networks": state.networks, "ema": state.ema}
+        training = {"step": state.step, "optimizer": state.optimizer, "target": state.target}
+        items = ocp.args.Composite(
+            networks=ocp.args.StandardSave(networks),
+            training=ocp.args.StandardSave(training),
+            iterator=ocp.args.JsonSave(iterator),
+            meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
+        )
+        metrics = None if dev_mean_iou is None else {METRIC: dev_mean_iou}
+        try:
+            self._manager.save(step, args=items, metrics=metrics)
+        except Exception as error:
+            # Orbax and tensorstore raise many types for one cause: the disk did not take the bytes.
+            for unfinished in self.folder.glob(f"{step}*orbax-checkpoint-tmp*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            free = shutil.disk_usage(self.folder).free / 2**20
+            raise CheckpointError(
+                f"could not write checkpoint {step} to {self.folder} ({free:.0f} MiB free): "
+                f"{error}\n"
+                f"The last good checkpoint is step {self._last_complete(step)}. Make room and run "
+                "the same command again."
+            ) from error
+
+    def _last_complete(self, failed: int) -> int | None:
+        steps = [
+            int(p.name) for p in self.folder.iterdir() if p.name.isdigit() and int(p.name) != failed
+        ]
+        return max(steps, default=None)
+
+    def meta(self, step: int) -> Meta:
+        """What the network of a checkpoint is."""
+        return Meta.from_json(self._restore(step, meta=ocp.args.JsonRestore())["meta"])
+
+    def restore(self, step: int, like: TrainState, mesh: Mesh) -> tuple[TrainState, dict[str, Any]]:
+        """The whole state, replicated over the mesh, and the position in the data.
+
+        Args:
+          step: of a checkpoint.
+          like: a state of the expected shapes; abstract values do.
+          mesh: where to put it.
+
+        Raises:
+          CheckpointError: the checkpoint holds other arrays than `like`.
+        """
+        self._check_fits(step, "networks", {"networks": like.networks, "ema": like.ema})
+        networks = _abstract({"networks": like.networks, "ema": like.ema}, mesh)
+        training = _abstract(
+            {"step": like.step, "optimizer": like.optimizer, "target": like.target}, mesh
+        )
+        items = self._restore(
+            step,
+            networks=ocp.args.StandardRestore(networks),
+            training=ocp.args.StandardRestore(training),
+            iterator=ocp.args.JsonRestore(),
+        )
+        return TrainState(**items["networks"], **items["training"]), items["iterator"]
+
+    def restore_networks(
+        self, step: int, like: dict[str, Network], mesh: Mesh
+    ) -> dict[str, Network]:
+        """The networks to evaluate, averaged ones if the run kept averages.
+
+        Args:
+          step: of a checkpoint.
+          like: networks of the expected shapes, by name.
+          mesh: where to put them.
+
+        Raises:
+          CheckpointError: the checkpoint holds other arrays than `like`.
+        """
+        averaged = bool(self._manager.item_metadata(step)["networks"].tree.get("ema"))
+        tree = {"networks": like, "ema": like if averaged else {}}
+        self._check_fits(step, "networks", tree)
+        items = self._restore(step, networks=ocp.args.StandardRestore(_abstract(tree, mesh)))
+        return items["networks"]["ema"] if averaged else items["networks"]["networks"]
+
+    def _restore(self, step: int, **items) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except (ValueError, KeyError, OSError) as error:
+            raise CheckpointError(
+                f"could not read checkpoint {step} of {self.folder}: {error}"
+            ) from error
+
+    def _check_fits(self, step: int, item: str, expected: Any) -> None:
+        """Compares by path: Orbax reports only the first difference and casts dtypes silently."""
+        stored = _shapes(self._manager.item_metadata(step)[item].tree)
+        wanted = _shapes(expected)
+        differing = sorted(
+            path for path in stored.keys() | wanted.keys() if stored.get(path) != wanted.get(path)
+        )
+        if differing:
+            shown = "\n  ".join(
+                f"{path}: checkpoint {stored.get(path, 'nothing')}, network "
+                f"{wanted.get(path, 'nothing')}"
+                for path in differing[:5]
+            )
+            raise CheckpointError(
+                f"checkpoint {step} of {self.folder} is of another architecture, {len(differing)} "
+                f"arrays differ:\n  {shown}"
+            )
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    return {
+        "/".join(
+            str(getattr(key, "key", getattr(key, "name", key))) for key in path
+        ): f"{leaf.dtype}{tuple(leaf.shape)}"
+        for path, leaf in leaves
+    }
+
+
+def _abstract(tree: Any, mesh: Mesh) -> Any:
+    placed = sharding.replicated(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), tree
+    )

@@ -1,0 +1,275 @@
+"""The fields of a configuration with their defaults, and the checks that run before anything else.
+
+`configs/*.py` start from `default_config()`. `resolve` turns what the user wrote into what the run
+records: every option of the chosen target is filled in and everything that can be checked without
+    data is checked.
+"""
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from pals_jax.objectives import OBJECTIVES
+from pals_jax.targets import TARGETS
+
+# Fields that may differ between the parts of an interrupted run, because they do not alter what it
+# learns.
+_FREE_SECTIONS = ("log", "checkpoint", "eval", "predict", "num_devices")
+_FREE_FIELDS = ("data.root", "data.data_dir", "data.workers")
+
+
+class ConfigError(ValueError):
+    """A field of the configuration has a value that it cannot have."""
+
+
+def default_config() -> ConfigDict:
+    """The configuration that every file in `configs/` starts from."""
+    config = ConfigDict()
+    config.seed = 0
+    config.total_steps = 1000
+    config.batch_size = 8  # images per optimiser step, over all devices and accumulated parts
+    config.accumulation = 1  # parts that a batch is computed in, to save memory
+    config.num_devices = 0  # 0 = all
+    config.objective = "supervised"
+    config.ema_decay = (
+        0.0  # of parameters and BatchNorm statistics; 0 = no average, else evaluation uses it
+    )
+
+    config.data = ConfigDict()
+    config.data.name = "synthetic_streets"  # see pals_jax/data/catalog.py
+    config.data.root = ""  # folder of the data set; a folder data set only
+    config.data.images = ""  # layout below root, as "{split}/{id}.*"; "" = that of the catalogue
+    config.data.masks = ""
+    config.data.classes = ()  # names; () = those of the catalogue
+    config.data.palette = ()  # one (r, g, b) per class; () = that of the catalogue
+    config.data.ignore = -1  # mask value of pixels without a label; -1 = that of the catalogue
+    config.data.palette_masks = False  # read the indices of palette PNGs as classes
+    config.data.data_dir = ""  # where prepared data is kept; "" = the default of TFDS
+    config.data.train_split = "train"
+    config.data.subset = (
+        ""  # labelled images to train on: a fraction, "prefix:…", a .txt list of ids; "" = all
+    )
+    config.data.dev = (
+        ""  # held out of train_split to choose on, before the subset is taken; "" = none
+    )
+    config.data.subset_seed = 0
+    config.data.crop_size = (256, 256)  # height, width
+    config.data.scale = (0.5, 2.0)  # range of the random scale
+    config.data.flip = True
+    config.data.photometric = True
+    config.data.workers = 0  # processes that load and augment; 0 = threads of this one
+
+    config.model = ConfigDict()
+    config.model.name = "deeplabv3plus_resnet50"
+    config.model.output_stride = 16
+    config.model.decoder_channels = 256
+    config.model.width = 64  # channels of the stem; 64 is the published network
+    config.model.auxiliary = False  # an auxiliary head during training
+    config.model.dtype = (
+        "float32"  # of the computation: float32 or bfloat16; parameters stay float32
+    )
+    config.model.freeze_batch_norm = False
+    config.model.mean = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
+    config.model.std = (0.229, 0.224, 0.225)
+
+    config.target = ConfigDict()
+    config.target.name = "pals"  # see pals_jax/targets
+    config.target.options = _option_placeholders()  # unset = the target's own default
+    config.auxiliary_weight = 0.4
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.end_learning_rate = 1e-4
+    config.optimizer.power = 0.9  # of the polynomial decay
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.head_multiplier = (
+        1.0  # learning rate of everything but the backbone, relative to it
+    )
+
+    config.log = ConfigDict()
+    config.log.every = 20  # steps between log lines
+    config.log.panels_every = 200  # steps between pictures and diagnostics of the target; 0 = never
+    config.log.panels = 3  # images per picture
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 200  # steps
+
+    config.eval = ConfigDict()
+    config.eval.split = "val"  # a split of the data set, or "dev"
+    config.eval.every = (
+        200  # steps between evaluations on dev, if there is one; at least as often as checkpoints
+    )
+    config.eval.checkpoint = "latest"  # "latest", "best" (on dev) or a step
+    config.eval.batch_size = 4  # images at once; rounded up to a multiple of the devices
+    config.eval.max_shapes = 4  # images of more sizes than this are padded to this many shapes
+
+    config.predict = ConfigDict()
+    config.predict.images = ""  # folder of images; "" = those of eval.split
+    config.predict.output = ""  # "" = WORKDIR/predictions
+    config.predict.opacity = 0.5  # of the colours in an overlay
+    return config
+
+
+def _option_placeholders() -> ConfigDict:
+    """One typed, unset field per option of any target, so that the command line can set it."""
+    options = ConfigDict()
+    for target in TARGETS.values():
+        for field in _options_of(target):
+            options[field.name] = config_dict.placeholder(type(field.default))
+    return options
+
+
+def _options_of(target) -> list[dataclasses.Field]:
+    return [field for field in dataclasses.fields(target) if field.name != "num_classes"]
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """Checks a configuration and fills in the options of its target.
+
+    Returns:
+      A locked copy, in which `target.options` holds exactly the options of the chosen target.
+
+    Raises:
+      ConfigError: naming the field, what was found and what fits.
+    """
+    config = ConfigDict(config.to_dict())
+    _check_fields(config.to_dict(), default_config().to_dict())
+    _check_values(config)
+    name = config.target.name
+    if name not in TARGETS:
+        raise ConfigError(f"config.target.name must be one of {sorted(TARGETS)}, found {name!r}")
+    known = {field.name: field.default for field in _options_of(TARGETS[name])}
+    given = {key: value for key, value in config.target.options.items() if value is not None}
+    for option in given:
+        if option not in known:
+            raise ConfigError(
+                f"config.target.options.{option} is not an option of target {name!r}; its "
+                f"options: {sorted(known)}"
+            )
+    config.target.options = ConfigDict({**known, **given})
+    try:
+        TARGETS[name](2, **config.target.options)
+    except ValueError as error:
+        raise ConfigError(f"config.target.options: {error}") from error
+    return config.lock()
+
+
+def _check_fields(found: dict, expected: dict, path: str = "config") -> None:
+    """Every field is known and none is missing; options of targets are checked with the target."""
+    for name, value in found.items():
+        if name not in expected:
+            close = difflib.get_close_matches(name, expected, n=1)
+            hint = f"; did you mean {path}.{close[0]}?" if close else f"; known: {sorted(expected)}"
+            raise ConfigError(f"unknown config field {path}.{name}{hint}")
+        if isinstance(expected[name], dict) and path + "." + name != "config.target.options":
+            if not isinstance(value, dict):
+                raise ConfigError(
+                    f"{path}.{name} must hold fields {sorted(expected[name])}, found {value!r}"
+                )
+            _check_fields(value, expected[name], f"{path}.{name}")
+    for name in expected:
+        if name not in found:
+            raise ConfigError(f"config field {path}.{name} is missing: start from default_config()")
+
+
+def _check_values(config: ConfigDict) -> None:
+    def require(holds: bool, field: str, expected: str) -> None:
+        if not holds:
+            value: Any = config
+            for part in field.split("."):
+                value = value[part]
+            raise ConfigError(f"config.{field} must be {expected}, found {value!r}")
+
+    for field in ("total_steps", "batch_size", "accumulation", "log.every", "checkpoint.every",
+                "eval.every", "eval.batch_size", "eval.max_shapes"):  # fmt: skip
+        section, _, name = field.rpartition(".")
+        require((config[section] if section else config)[name] >= 1, field, "at least 1")
+    require(config.batch_size % config.accumulation == 0, "batch_size",
+          f"a multiple of config.accumulation = {config.accumulation}")  # fmt: skip
+    require(config.objective in OBJECTIVES, "objective", f"one of {sorted(OBJECTIVES)}")
+    require(0 <= config.ema_decay < 1, "ema_decay", "in [0, 1)")
+    require(config.model.dtype in ("float32", "bfloat16"), "model.dtype", "float32 or bfloat16")
+    require(config.model.output_stride in (8, 16), "model.output_stride", "8 or 16")
+    crop = config.data.crop_size
+    require(len(crop) == 2 and min(crop) >= 1, "data.crop_size", "(height, width) in pixels")
+    require(not any(side % config.model.output_stride for side in crop), "data.crop_size",
+          f"multiples of config.model.output_stride = {config.model.output_stride}")  # fmt: skip
+    scale = config.data.scale
+    require(
+        len(scale) == 2 and 0 < scale[0] <= scale[1],
+        "data.scale",
+        "(low, high) with 0 < low <= high",
+    )
+    require(0 <= config.predict.opacity <= 1, "predict.opacity", "in [0, 1]")
+    checkpoint = config.eval.checkpoint
+    require(checkpoint in ("latest", "best") or checkpoint.isdigit(), "eval.checkpoint",
+          '"latest", "best" or a step')  # fmt: skip
+
+
+def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) -> None:
+    """Refuses to resume a run whose configuration differs in a field that alters training.
+
+    Raises:
+      ConfigError: naming the fields, their saved and their new values.
+    """
+    old, new = _flatten(saved.to_dict()), _flatten(config.to_dict())
+    changed = [
+        f"config.{field}: {workdir} was trained with {old.get(field)!r}, now {new.get(field)!r}"
+        for field in sorted(old.keys() | new.keys())
+        if field.split(".")[0] not in _FREE_SECTIONS
+        and field not in _FREE_FIELDS
+        and old.get(field) != new.get(field)
+    ]
+    if changed:
+        raise ConfigError(
+            "cannot resume, training would change:\n  "
+            + "\n  ".join(changed)
+            + "\nUse the saved values, or another --workdir."
+        )
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def save(config: ConfigDict, path: Path) -> None:
+    """Writes a resolved configuration as JSON."""
+    path.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def load(path: Path) -> ConfigDict:
+    """Reads a configuration that `save` wrote.
+
+    Raises:
+      ConfigError: the file is missing or is not JSON.
+    """
+    try:
+        return from_dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} is missing: is {path.parent} the --workdir of a training run?"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not valid JSON ({error})") from error
+
+
+def from_dict(fields: dict) -> ConfigDict:
+    """A configuration from plain JSON values; lists become tuples, as `default_config` has them."""
+
+    def tuples(value):
+        if isinstance(value, dict):
+            return {name: tuples(item) for name, item in value.items()}
+        return tuple(tuples(item) for item in value) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(fields))

@@ -1,0 +1,46 @@
+"""Data sets, subsets, augmentation and the training pipeline.
+
+Importing this package needs NumPy, OpenCV and Pillow only. TensorFlow Datasets is imported when a
+split is opened, grain when batches are made, TensorFlow never.
+"""
+
+from pals_jax.data.augment import Augmentation, augment
+from pals_jax.data.catalog import CATALOG, Dataset, dataset_info, default_palette
+from pals_jax.data.errors import DataError
+from pals_jax.data.folder import Pair, list_images, scan
+from pals_jax.data.images import image_size, read_image, read_mask
+from pals_jax.data.pipeline import Batch, TrainBatches
+from pals_jax.data.read_ahead import read_ahead
+from pals_jax.data.source import Example, Examples, Source, open_split
+from pals_jax.data.splits import DEV, open_evaluation, open_training
+from pals_jax.data.subsets import ids_hash, nested_subset, select, split_dev
+
+__all__ = [
+    "CATALOG",
+    "DEV",
+    "Augmentation",
+    "Batch",
+    "DataError",
+    "Dataset",
+    "Example",
+    "Examples",
+    "Pair",
+    "Source",
+    "TrainBatches",
+    "augment",
+    "dataset_info",
+    "default_palette",
+    "ids_hash",
+    "image_size",
+    "list_images",
+    "nested_subset",
+    "open_evaluation",
+    "open_split",
+    "open_training",
+    "read_ahead",
+    "read_image",
+    "read_mask",
+    "scan",
+    "select",
+    "split_dev",
+]

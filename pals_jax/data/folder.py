@@ -1,0 +1,129 @@
+"""Find the image and mask pairs of a folder by layout patterns."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from pals_jax.data.errors import DataError, some
+
+_EXTENSIONS = "bmp|gif|jp2|jpe?g|p[bgp]m|png|tiff?|webp"
+
+
+class Pair(NamedTuple):
+    """One labelled image on disk."""
+
+    id: str
+    image: Path
+    mask: Path
+
+
+def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair]:
+    """Lists the pairs of one split, sorted by id.
+
+    A layout pattern is a path below root that holds `{id}` once and may hold `{split}`, such as
+    "{split}/{id}.jpg". An id may contain "/". A pattern that ends in ".*" takes any image
+    extension. A file that both patterns match is a mask. Hidden files and
+    folders are skipped.
+
+    Args:
+      root: the data set's folder (config.data.root).
+      images: layout of the images (config.data.images).
+      masks: layout of the masks (config.data.masks).
+      split: what `{split}` stands for.
+
+    Returns:
+      The pairs; every image has a mask and the reverse.
+
+    Raises:
+      DataError: root or the split's folder is missing, nothing matches, an id occurs twice, or
+        images and masks do not pair up. The text lists what is there.
+    """
+    if not str(root):
+        raise DataError("config.data.root is empty: set --config.data.root=FOLDER.")
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"config.data.root: there is no folder {root}.")
+    for field, pattern in (("images", images), ("masks", masks)):
+        leftover = pattern.replace("{split}", "").replace("{id}", "", 1)
+        inside = not pattern.startswith("/") and "../" not in pattern
+        if "{id}" not in pattern or set("{}") & set(leftover) or not inside:
+            raise DataError(
+                f"config.data.{field}={pattern!r}: a layout is a path below the root that holds "
+                "{id} once, may hold {split}, and no other braces."
+            )
+    if images == masks:
+        raise DataError(f"config.data.images and config.data.masks are both {images!r}.")
+
+    mask_files = _match(root, masks, split)
+    image_files = _match(root, images, split, excluded=mask_files.values())
+    unmasked = sorted(image_files.keys() - mask_files.keys())
+    imageless = sorted(mask_files.keys() - image_files.keys())
+    problems = []
+    if unmasked:
+        problems.append(f"images without a mask ({masks!r}): {some(unmasked)}")
+    if imageless:
+        problems.append(f"masks without an image ({images!r}): {some(imageless)}")
+    if problems:
+        raise DataError(f"{root}, split {split!r}: " + "; ".join(problems) + ".")
+    return [Pair(key, image_files[key], mask_files[key]) for key in sorted(image_files)]
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """All image files below a folder, sorted; hidden files and folders are skipped.
+
+    Raises:
+      DataError: the folder is missing or holds no image.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}.")
+    files = _files(folder)
+    images = [path for path in files if re.fullmatch(rf"\.(?i:{_EXTENSIONS})", path.suffix)]
+    if not images:
+        present = some(sorted(path.relative_to(folder).as_posix() for path in files)) or "nothing"
+        raise DataError(f"{folder} holds no image; there is: {present}.")
+    return sorted(images)
+
+
+def _match(root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()) -> dict[str, Path]:
+    """Files below root that match a layout pattern, by id."""
+    filled = pattern.replace("{split}", split)
+    folder = root / filled.partition("{id}")[0].rpartition("/")[0]
+    if not folder.is_dir():
+        present = some(sorted(entry.name for entry in root.iterdir())) or "nothing"
+        raise DataError(
+            f"split {split!r}: there is no folder {folder} (layout {pattern!r}); {root} holds: "
+            f"{present}."
+        )
+    expression = re.escape(filled.removesuffix(".*")).replace(re.escape("{id}"), "(.+)")
+    if filled.endswith(".*"):
+        expression += rf"\.(?i:{_EXTENSIONS})"
+    matcher, skipped = re.compile(expression), set(excluded)
+
+    seen, found = [], defaultdict(list)
+    for path in _files(folder):
+        name = path.relative_to(root).as_posix()
+        seen.append(name)
+        if path not in skipped and (match := matcher.fullmatch(name)):
+            found[match[1]].append(path)
+    if not found:
+        raise DataError(
+            f"split {split!r}: no file matches the layout {pattern!r} below {root}; there is: "
+            f"{some(sorted(seen)) or 'nothing'}."
+        )
+    twice = [some(map(str, sorted(paths))) for paths in found.values() if len(paths) > 1]
+    if twice:
+        raise DataError(f"split {split!r}: files that share an id: {some(sorted(twice))}.")
+    return {key: paths[0] for key, paths in found.items()}
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder that are not hidden; follows links, which data sets often are."""
+    paths = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = (name for name in folders if not name.startswith("."))
+        paths += [Path(parent, name) for name in names if not name.startswith(".")]
+    return paths

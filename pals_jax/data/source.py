@@ -1,0 +1,130 @@
+"""Random access to the decoded images of one split, kept by TFDS as array_record files."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pals_jax.data.catalog import Dataset, dataset_info
+from pals_jax.data.errors import DataError, some
+
+Example = dict[str, Any]
+
+
+class Examples(Protocol):
+    """Random access to images, with or without labels."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Example: ...
+
+
+class Source:
+    """Random access to `{"image": uint8 [H, W, 3], "label": uint8 or uint16 [H, W], "id": str}`.
+
+    Attributes:
+      ids: ids of the images, in the order of access.
+      sizes: (height, width) of each image.
+    """
+
+    def __init__(
+        self,
+        ids: Iterable[str],
+        sizes: Iterable[Sequence[int]],
+        records: Sequence[Example],
+        where: Iterable[int],
+    ):
+        """Use `open_split`.
+
+        Args:
+          ids: ids of the images.
+          sizes: (height, width) of each.
+          records: TFDS's data source.
+          where: position of each among the records.
+        """
+        self.ids = tuple(ids)
+        self.sizes = tuple((height, width) for height, width in sizes)
+        self._records = records
+        self._where = tuple(where)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Example:
+        record = self._records[self._where[index]]
+        found = record["id"].decode()
+        if found != self.ids[index]:
+            raise DataError(
+                f"the prepared data are damaged: expected {self.ids[index]!r}, found {found!r}. "
+                "Delete them, to have them prepared anew."
+            )
+        return {"image": record["image"], "label": record["label"][..., 0], "id": found}
+
+    def select(self, ids: Iterable[str]) -> "Source":
+        """The source of some of these images, in the given order."""
+        place = {key: i for i, key in enumerate(self.ids)}
+        ids = tuple(ids)
+        chosen = [place[key] for key in ids]
+        sizes, where = [self.sizes[i] for i in chosen], [self._where[i] for i in chosen]
+        return Source(ids, sizes, self._records, where)
+
+
+def open_split(config: Any, split: str) -> Source:
+    """Opens one split of a data set, preparing it first where that was not done yet.
+
+    Neither needs TensorFlow.
+
+    Args:
+      config: `config.data`: the fields of `dataset_info`, and `root`, `data_dir` ("" for TFDS's
+        own), `palette_masks` and `train_split`.
+      split: name of the split.
+
+    Returns:
+      All images of the split, sorted by id.
+
+    Raises:
+      DataError: files are missing, unpaired, unreadable or not what the configuration says; all
+        problems of the split are listed.
+    """
+    info = dataset_info(config)
+    if info.splits and split not in info.splits:
+        raise DataError(f"{info.name} has no split {split!r}, only {some(info.splits)}.")
+    import tensorflow_datasets as tfds
+
+    # Not the builder that prepares: this one is light and pickles, for worker processes.
+    builder = tfds.builder_from_directory(_prepare(config, info, split))
+    metadata = builder.info.metadata
+    if split == config.train_split:
+        _refuse_binary_masks(metadata["values"].get(split, []), info, split)
+    ids, sizes = metadata["ids"][split], metadata["sizes"][split]
+    return Source(ids, sizes, builder.as_data_source(split), range(len(ids)))
+
+
+def _prepare(config: Any, info: Dataset, split: str) -> Path:
+    """Has the data set's builder generate the split if need be; returns the folder of records."""
+    from pals_jax.data.builders.preparation import prepare
+
+    if info.name == "synthetic_streets":
+        from pals_jax.data.builders.synthetic_streets import StreetsConfig, SyntheticStreets
+
+        return prepare(SyntheticStreets, StreetsConfig(), config.data_dir)
+    from pals_jax.data.builders.segmentation_folder import FolderConfig, SegmentationFolder
+
+    folder = FolderConfig(
+        root=config.root, info=info, splits=(split,), palette_masks=config.palette_masks
+    )
+    return prepare(SegmentationFolder, folder, config.data_dir)
+
+
+def _refuse_binary_masks(values: Sequence[int], info: Dataset, split: str) -> None:
+    """Refuses to train where every mask holds 0 and 255 only and 255 is ignored.
+
+    These are two-class masks as image editors write them: every pixel of the second class would be
+    ignored, and one class that is everywhere teaches nothing. A single such mask may be real
+    (background, and a border without label), a whole training split cannot be of use.
+    """
+    if info.ignore == 255 and 255 in values and set(values) <= {0, 255}:
+        raise DataError(
+            f"every mask of split {split!r} holds only 0 and 255, and config.data.ignore is 255: "
+            "nothing but class 0 would be learnt. Convert 255 to 1 in the masks; or, if 255 does "
+            "mean unlabelled, the split shows one class only and cannot be trained on."
+        )

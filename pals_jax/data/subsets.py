@@ -1,0 +1,151 @@
+"""Choose which images count as labelled: nested fractions, lists, prefixes, and a dev part.
+
+Every choice is over ids alone, so no image is decoded, and depends neither on the order in which
+the ids come nor on a library's random generator: ids are ordered by a keyed hash.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
+
+from pals_jax.data.errors import DataError, some
+
+
+def nested_subset(ids: Collection[str], fraction: float, seed: int) -> list[str]:
+    """A random part of the ids, such that smaller parts are prefixes of larger ones.
+
+    The n = max(1, round(fraction · N)) ids with the smallest SHA-256 of "seed:id": a permutation
+    that is the same on every machine and with every version of NumPy.
+
+    Args:
+      ids: N distinct ids, in any order.
+      fraction: in (0, 1].
+      seed: another seed gives another permutation.
+
+    Returns:
+      n ids, in the order of the permutation.
+
+    Raises:
+      DataError: the fraction is outside (0, 1], or there are no ids, or one occurs twice.
+    """
+    if not 0 < fraction <= 1:
+        raise DataError(f"a subset's fraction must lie in (0, 1], got {fraction}.")
+    if not ids:
+        raise DataError("there are no ids to take a subset of.")
+    if len(set(ids)) != len(ids):
+        raise DataError("the ids are not distinct.")
+    order = sorted(ids, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
+    return order[: max(1, round(fraction * len(order)))]
+
+
+def select(ids: Sequence[str], spec: str, seed: int) -> list[str]:
+    """The ids that a subset specification names.
+
+    Args:
+      ids: the ids to choose from.
+      spec: one of
+        "" — all;
+        "0.1" — a fraction in (0, 1], by `nested_subset`;
+        "prefix:0006R0" — ids that begin so;
+        "list.txt" — a text file with one id a line. Only the first word of a line counts, so
+        `image_path mask_path` lines do too: a path names the id that it ends with, extension
+        aside, and a bare name the one id that ends with it.
+      seed: for fractions.
+
+    Returns:
+      The chosen ids, sorted.
+
+    Raises:
+      DataError: the specification is none of these, names unknown ids (listed), or selects nothing.
+    """
+    if not spec:
+        chosen = list(ids)
+    elif spec.startswith("prefix:"):
+        chosen = [key for key in ids if key.startswith(spec.removeprefix("prefix:"))]
+    elif spec.endswith(".txt"):
+        chosen = _listed(ids, Path(spec).expanduser())
+    else:
+        chosen = nested_subset(ids, _fraction(spec, len(ids)), seed)
+    if not chosen:
+        raise DataError(f"the subset {spec!r} selects none of {len(ids)} ids: {some(sorted(ids))}.")
+    return sorted(chosen)
+
+
+def split_dev(ids: Sequence[str], dev: str, seed: int) -> tuple[list[str], list[str]]:
+    """Sets a dev part aside, on which settings and checkpoints are chosen.
+
+    Split first and take the labelled subset of the train part afterwards: then the dev part is
+    the same for every subset.
+
+    Args:
+      ids: all ids of the training split.
+      dev: a specification as in `select`, or "" for no dev part.
+      seed: for fractions.
+
+    Returns:
+      (train ids, dev ids), disjoint, sorted, together all ids.
+
+    Raises:
+      DataError: as `select`, or nothing is left to train on.
+    """
+    held_out = select(ids, dev, seed) if dev else []
+    train = sorted(set(ids) - set(held_out))
+    if not train:
+        raise DataError(f"the dev part {dev!r} takes all {len(ids)} ids; none is left to train on.")
+    return train, held_out
+
+
+def ids_hash(ids: Collection[str]) -> str:
+    """16 hexadecimal digits that tell one set of ids from another, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
+
+
+def _fraction(spec: str, total: int) -> float:
+    """Parses a fraction, and explains what is accepted otherwise."""
+    try:
+        fraction = float(spec)
+    except ValueError:
+        raise DataError(
+            f"the subset {spec!r} is neither a fraction in (0, 1], nor prefix:…, nor a .txt file."
+        ) from None
+    if fraction > 1:
+        raise DataError(
+            f"a subset is a fraction in (0, 1], got {spec}; for {spec} of {total} images give "
+            f"{fraction / total:.4g}."
+        )
+    return fraction
+
+
+def _listed(ids: Sequence[str], path: Path) -> list[str]:
+    """The ids that a list file names."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"the list of ids {path} cannot be read ({error.strerror}).") from None
+    known, ending_with = set(ids), defaultdict(list)
+    for key in ids:
+        for tail in _tails(key):
+            ending_with[tail].append(key)
+    chosen, unknown = set(), []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name = line if line in known else line.split()[0]
+        stem = str(PurePosixPath(name).with_suffix(""))
+        ends = [tail for tail in (*_tails(name), *_tails(stem)) if tail in known]
+        candidates = ends[:1] or ending_with[name] or ending_with[stem]
+        if len(candidates) == 1:
+            chosen.add(candidates[0])
+        else:
+            unknown.append(name)
+    if unknown:
+        raise DataError(
+            f"{path}: names that stand for none, or for several, of the {len(ids)} ids to choose "
+            f"from: {some(unknown, limit=100)}."
+        )
+    return list(chosen)
+
+
+def _tails(path: str) -> list[str]:
+    """A path without its first 0, 1, 2, … folders: "a/b/c" gives "a/b/c", "b/c", "c"."""
+    parts = path.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]

@@ -1,0 +1,172 @@
+"""Evaluation: every image of a split once, at its own full resolution, in one confusion matrix."""
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from pals_jax import data, inference, metrics, networks, sharding
+from pals_jax.checkpoints import Checkpoints, Meta
+from pals_jax.models import Apply
+from pals_jax.state import Network
+
+_REPORTED_PACKAGES = ("pals_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Evaluation(NamedTuple):
+    """Sums over a split.
+
+    Attributes:
+      confusion: [K,K] int64, rows = truth.
+      calibration: of the top-1 probability.
+      ids: of the images, sorted.
+    """
+
+    confusion: np.ndarray
+    calibration: metrics.Calibration
+    ids: list[str]
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean IoU over the classes that occur."""
+        return metrics.mean_iou(self.confusion)
+
+
+def evaluate_network(
+    apply: Apply,
+    network: Network,
+    examples: data.Examples,
+    meta: Meta,
+    config: ConfigDict,
+    mesh: Mesh,
+) -> Evaluation:
+    """Evaluates one network on {"image", "label", "id"} examples.
+
+    Args:
+      apply: its pure function.
+      network: parameters and statistics, replicated over the mesh.
+      examples: random access; may have `sizes`, a (height, width) each, to save decoding them
+          twice.
+      meta: classes and normalisation.
+      config: `config.eval`.
+      mesh: each batch is split over it.
+    """
+    num_classes, ignore = len(meta.classes), meta.ignore
+
+    @jax.jit
+    def count(network: Network, image, valid, label):
+        probs = inference.probabilities(
+            apply, network, image, valid, meta.model["mean"], meta.model["std"]
+        )
+        predictions = jnp.argmax(probs, axis=-1)
+        confusion = metrics.confusion_matrix(label, predictions, num_classes, ignore)
+        return confusion, metrics.Calibration.of_batch(probs, label, ignore)
+
+    shapes = inference.padded_shapes(inference.sizes_of(examples), config.max_shapes)
+    rows = inference.rows_per_batch(config.batch_size, mesh)
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    calibration = metrics.Calibration.empty()
+    ids: list[str] = []
+    for batch in inference.padded_batches(data.read_ahead(examples), shapes, rows, ignore):
+        image, valid, label = sharding.shard_batch((batch.image, batch.valid, batch.label), mesh)
+        counted, calibrated = count(network, image, valid, label)
+        confusion += np.asarray(counted, np.int64)
+        calibration = calibration.merge(calibrated)
+        ids += batch.ids
+    return Evaluation(confusion, calibration, sorted(ids))
+
+
+def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Evaluates a checkpoint of a work directory on `config.eval.split` and writes the result
+    beside it.
+
+    Args:
+      config: resolved; says where the data is and what to evaluate. What the network is comes from
+          the checkpoint.
+      workdir: of a training run.
+
+    Returns:
+      See `result`.
+    """
+    mesh = sharding.data_mesh(config.num_devices)
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.find(config.eval.checkpoint)
+        apply, network, meta = networks.restore(checkpoints, step, mesh)
+    examples = data.open_evaluation(config.data, config.eval.split)
+    evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
+    found = result(evaluation, meta, config, step)
+    path = workdir / f"result_{config.eval.split}_{step}.json"
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    print(table(found))
+    print(f"wrote {path}")
+    return found
+
+
+def result(evaluation: Evaluation, meta: Meta, config: ConfigDict, step: int) -> dict[str, Any]:
+    """What a result file says, as JSON values; a class that does not occur has IoU null.
+
+    Args:
+      evaluation: sums over the split.
+      meta: of the network.
+      config: resolved.
+      step: of the checkpoint.
+    """
+    per_class = metrics.iou(evaluation.confusion)
+    calibration = evaluation.calibration.result()
+    return {
+        "mean_iou": evaluation.mean_iou,
+        "iou": {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(meta.classes, per_class, strict=True)
+        },
+        "pixel_accuracy": metrics.pixel_accuracy(evaluation.confusion),
+        "ece": calibration["ece"],
+        "split": config.eval.split,
+        "images": len(evaluation.ids),
+        "ids_hash": data.ids_hash(evaluation.ids),
+        "checkpoint_step": step,
+        "seed": config.seed,
+        "target": config.target.to_dict(),
+        "subset": config.data.subset,
+        "pixels": evaluation.confusion.sum(axis=1).tolist(),
+        "confusion": evaluation.confusion.tolist(),
+        "calibration": calibration,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
+    for package in _REPORTED_PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # run from a clone, not installed
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """A result as text: IoU per class with its share of the pixels, then the totals."""
+    width = max(len("class"), *(len(name) for name in found["iou"]))
+    total = max(sum(found["pixels"]), 1)
+    lines = [
+        f"{found['split']}: {found['images']} images at full resolution, checkpoint "
+        f"{found['checkpoint_step']}",
+        f"{'class':<{width}}  IoU %  pixels %",
+    ]
+    for (name, value), pixels in zip(found["iou"].items(), found["pixels"], strict=True):
+        shown = "    –" if value is None else f"{100 * value:5.1f}"
+        lines.append(f"{name:<{width}}  {shown}  {100 * pixels / total:8.2f}")
+    lines += [
+        f"{'mIoU':<{width}}  {100 * found['mean_iou']:5.1f}",
+        f"pixel accuracy {100 * found['pixel_accuracy']:.1f} %, ECE {100 * found['ece']:.1f} %",
+    ]
+    return "\n".join(lines)

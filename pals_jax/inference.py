@@ -1,0 +1,164 @@
+"""Predictions at each image's own resolution, in batches of a few fixed shapes.
+
+A set whose images have few sizes is predicted without any padding. A set of many sizes is padded at
+the right and the bottom to few shapes, because every shape is compiled once; the network is told
+which pixels are real.
+"""
+
+import collections
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float
+
+from pals_jax import data
+from pals_jax.models import Apply
+from pals_jax.resize import upsample
+from pals_jax.state import Network
+from pals_jax.step import normalise
+
+Size = tuple[int, int]  # height, width
+
+# Sizes are first rounded up to a multiple of a power of two that leaves at most this many, then
+# merged in pairs.
+_SIZES_TO_MERGE = 64
+
+
+class PaddedBatch(NamedTuple):
+    """Images of one padded shape; the last batch of a shape is filled up with empty images that
+    have no id.
+
+    Attributes:
+      image: [B,H,W,3], zeros where not valid.
+      valid: [B,H,W], False in the padding.
+      label: [B,H,W] int32, `ignore` in the padding; None where the examples have none.
+      ids: of the images, at most B.
+      sizes: of the images.
+    """
+
+    image: np.ndarray
+    valid: np.ndarray
+    label: np.ndarray | None
+    ids: list[str]
+    sizes: list[Size]
+
+
+def sizes_of(examples: data.Examples) -> list[Size]:
+    """(height, width) of each example, from its `sizes` where it has them, else by decoding it."""
+    known = getattr(examples, "sizes", None)
+    if known is not None:
+        return list(known)
+    return [examples[i]["image"].shape[:2] for i in range(len(examples))]
+
+
+def padded_shapes(sizes: Iterable[Size], most: int) -> dict[Size, Size]:
+    """Maps every size to the shape that it is padded to; at most `most` shapes.
+
+    Sizes stay as they are if there are at most `most` of them. Otherwise the two shapes whose
+    common hull adds the fewest pixels are merged until `most` are left.
+    """
+    counts = collections.Counter(sizes)
+    if len(counts) <= most:
+        return {size: size for size in counts}
+    unit = 1
+    while len({_round_up(size, unit) for size in counts}) > max(most, _SIZES_TO_MERGE):
+        unit *= 2
+    shapes: collections.Counter[Size] = collections.Counter()
+    for size, count in counts.items():
+        shapes[_round_up(size, unit)] += count
+    while len(shapes) > most:
+        first, second = min(_pairs(list(shapes)), key=lambda pair: _added_pixels(pair, shapes))
+        count = shapes.pop(first) + shapes.pop(second)
+        shapes[_hull(first, second)] += count
+    ordered = sorted(shapes, key=math.prod)
+    return {size: next(s for s in ordered if _hull(s, size) == s) for size in counts}
+
+
+def _round_up(size: Size, unit: int) -> Size:
+    return -(-size[0] // unit) * unit, -(-size[1] // unit) * unit
+
+
+def _hull(first: Size, second: Size) -> Size:
+    return max(first[0], second[0]), max(first[1], second[1])
+
+
+def _pairs(shapes: list[Size]) -> Iterator[tuple[Size, Size]]:
+    return ((a, b) for i, a in enumerate(shapes) for b in shapes[i + 1 :])
+
+
+def _added_pixels(pair: tuple[Size, Size], counts: collections.Counter[Size]) -> int:
+    hull = math.prod(_hull(*pair))
+    return sum(counts[shape] * (hull - math.prod(shape)) for shape in pair)
+
+
+def padded_batches(
+    examples: Iterable[dict[str, Any]],
+    shapes: dict[Size, Size],
+    batch_size: int,
+    ignore: int,
+) -> Iterator[PaddedBatch]:
+    """Groups examples by padded shape; every example comes out exactly once.
+
+    Args:
+      examples: dicts with "image" [H,W,3], "id", and "label" [H,W] or none.
+      shapes: from `padded_shapes`, over the sizes of all examples.
+      batch_size: images per batch; a multiple of the number of devices.
+      ignore: label of the padding.
+    """
+    waiting = collections.defaultdict(list)
+    for example in examples:
+        shape = shapes[example["image"].shape[:2]]
+        waiting[shape].append(example)
+        if len(waiting[shape]) == batch_size:
+            yield _pad(waiting.pop(shape), shape, batch_size, ignore)
+    for shape, rest in waiting.items():
+        yield _pad(rest, shape, batch_size, ignore)
+
+
+def _pad(examples: data.Examples, shape: Size, batch_size: int, ignore: int) -> PaddedBatch:
+    image = np.zeros((batch_size, *shape, 3), examples[0]["image"].dtype)
+    valid = np.zeros((batch_size, *shape), bool)
+    labelled = "label" in examples[0]
+    label = np.full((batch_size, *shape), ignore, np.int32) if labelled else None
+    for row, example in enumerate(examples):
+        height, width = example["image"].shape[:2]
+        image[row, :height, :width] = example["image"]
+        valid[row, :height, :width] = True
+        if label is not None:
+            label[row, :height, :width] = example["label"]
+    sizes = [example["image"].shape[:2] for example in examples]
+    return PaddedBatch(image, valid, label, [example["id"] for example in examples], sizes)
+
+
+def probabilities(
+    apply: Apply,
+    network: Network,
+    image: Array,
+    valid: Bool[Array, "b h w"],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Float[Array, "b h w k"]:
+    """Class probabilities in evaluation mode at the resolution of the image: softmax of the
+    upsampled logits.
+
+    Args:
+      apply: the pure function of the network.
+      network: parameters and statistics.
+      image: [B,H,W,3] uint8, or floating point in [0, 1].
+      valid: False in the padding, which is set to the mean colour.
+      mean: of the normalisation that the network was trained with.
+      std: likewise.
+    """
+    normalised = jnp.where(valid[..., None], normalise(image, mean, std), 0)
+    outputs, _ = apply(network.params, network.statistics, normalised, train=False, valid=valid)
+    return jax.nn.softmax(upsample(outputs.logits, (image.shape[1], image.shape[2])))
+
+
+def rows_per_batch(batch_size: int, mesh: Mesh) -> int:
+    """`batch_size` rounded up to a multiple of the devices."""
+    return -(-batch_size // mesh.size) * mesh.size

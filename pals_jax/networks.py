@@ -1,0 +1,55 @@
+"""Networks by configuration: freshly initialised, as shapes, or out of a checkpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from pals_jax import models
+from pals_jax.checkpoints import Checkpoints, Meta
+from pals_jax.models import Apply
+from pals_jax.state import Network
+
+
+def create(model: Mapping[str, Any], num_classes: int, seed: int) -> tuple[Apply, Network]:
+    """A network with random parameters.
+
+    Args:
+      model: `config.model`.
+      num_classes: K.
+      seed: of the parameters.
+    """
+    module = _module(model, num_classes, seed)
+    apply, params, statistics = models.split(module)
+    return apply, Network(params, statistics)
+
+
+def shapes(model: Mapping[str, Any], num_classes: int) -> tuple[Apply, Network]:
+    """Like `create`, with shapes and dtypes in place of arrays."""
+    module = nnx.eval_shape(lambda: _module(model, num_classes, seed=0))
+    apply, params, statistics = models.split(module)
+    return apply, Network(params, statistics)
+
+
+def restore(checkpoints: Checkpoints, step: int, mesh: Mesh) -> tuple[Apply, Network, Meta]:
+    """The student network of a checkpoint (its average, if the run kept one) and what it is."""
+    meta = checkpoints.meta(step)
+    apply, student = shapes(meta.model, len(meta.classes))
+    restored = checkpoints.restore_networks(step, {"student": student}, mesh)
+    return apply, restored["student"], meta
+
+
+def _module(model: Mapping[str, Any], num_classes: int, seed: int) -> nnx.Module:
+    return models.create(
+        model["name"],
+        num_classes,
+        output_stride=model["output_stride"],
+        decoder_channels=model["decoder_channels"],
+        width=model["width"],
+        auxiliary=model["auxiliary"],
+        dtype=jnp.dtype(model["dtype"]),
+        rngs=nnx.Rngs(jax.random.key(seed)),
+    )

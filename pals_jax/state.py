@@ -1,0 +1,79 @@
+"""The state of a training run: named networks, optimiser, averages and what the target keeps."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Int
+
+Tree = Any  # a pure nested dict of arrays
+
+
+class Network(NamedTuple):
+    """One network: parameters and BatchNorm statistics, both pure nested dicts of arrays."""
+
+    params: Tree
+    statistics: Tree
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that a step changes.
+
+    Attributes:
+      step: optimiser steps taken.
+      networks: by name; "student" is the one that is evaluated.
+      optimizer: optax state over {name: params}.
+      ema: exponential moving averages of `networks`, or {} without.
+      target: what the target keeps between steps.
+    """
+
+    step: Int[Array, ""]
+    networks: dict[str, Network]
+    optimizer: optax.OptState
+    ema: dict[str, Network]
+    target: Tree
+
+    def evaluated(self) -> dict[str, Network]:
+        """The networks to evaluate: the averages where there are any."""
+        return self.ema or self.networks
+
+
+def create(
+    networks: dict[str, Network],
+    optimizer: optax.GradientTransformation,
+    target: Tree,
+    *,
+    average: bool,
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      networks: freshly initialised, by name.
+      optimizer: over the parameters of all networks.
+      target: initial state of the target.
+      average: whether to keep moving averages.
+    """
+    params = {name: network.params for name, network in networks.items()}
+    # The averages start as copies: two names for one buffer could not both be donated to the step.
+    ema = jax.tree.map(jnp.copy, networks) if average else {}
+    return TrainState(jnp.zeros((), jnp.int32), networks, optimizer.init(params), ema, target)
+
+
+def tree_finite(tree: Tree) -> Array:
+    """Whether every floating-point entry of a pytree is finite."""
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
+
+
+def select(condition: Array, if_true: Tree, if_false: Tree) -> Tree:
+    """Chooses between two pytrees of one structure, entry by entry."""
+    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), if_true, if_false)
+
+
+def abstract(build: Callable[[], TrainState]) -> TrainState:
+    """Shapes and dtypes of the state that `build` would make, without making it."""
+    return jax.eval_shape(build)

@@ -1,0 +1,131 @@
+"""One training step, jitted over the data mesh."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from pals_jax import optimizer as optimizers
+from pals_jax import sharding
+from pals_jax.models import Apply
+from pals_jax.objectives import Supervised
+from pals_jax.state import Network, TrainState, select, tree_finite
+
+Batch = dict[str, dict[str, Array]]
+Metrics = dict[str, Array]
+
+
+def normalise(
+    images: Array, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float[Array, "*shape 3"]:
+    """(x - mean) / std in float32, with x in [0, 1]: uint8 images are divided by 255 first."""
+    scaled = images.astype(jnp.float32) / (255.0 if images.dtype == jnp.uint8 else 1.0)
+    return (scaled - jnp.array(mean)) / jnp.array(std)
+
+
+def make_train_step(
+    config: ConfigDict, objective: Supervised, apply: dict[str, Apply], mesh: Mesh
+) -> tuple[optax.GradientTransformation, Callable[[TrainState, Batch], tuple[TrainState, Metrics]]]:
+    """Builds the optimiser and the jitted step.
+
+    The step takes a batch with leaves [parts, batch / parts, ...]. Gradients of the parts are
+    added, not averaged: each part's loss is already divided by the label mass of the whole batch,
+    so that ignored pixels may be spread unevenly over parts and devices. BatchNorm statistics are
+    updated part by part.
+
+    A step whose loss or new state is not finite leaves the state as it was, with metrics["finite"]
+    = False. The old state is donated.
+
+    Args:
+      config: the resolved configuration.
+      objective: what to minimise.
+      apply: the pure function of each network, by name.
+      mesh: the data mesh; the new state is replicated over it.
+    """
+    optimizer = optimizers.create(config.optimizer, config.total_steps)
+    schedule = optimizers.poly_schedule(config.optimizer, config.total_steps)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        progress = state.step / config.total_steps
+        mass = objective.mass(batch)
+        params = {name: network.params for name, network in state.networks.items()}
+
+        def loss_of_part(params, statistics, target_state, part):
+            part["labeled"]["image"] = normalise(
+                part["labeled"]["image"], config.model.mean, config.model.std
+            )
+            networks = {name: Network(params[name], statistics[name]) for name in params}
+            return objective.loss(apply, networks, part, mass, target_state, progress)
+
+        def add_part(carry, part):
+            gradients, statistics, target_state = carry
+            (_, result), new = jax.value_and_grad(loss_of_part, has_aux=True)(
+                params, statistics, target_state, part
+            )
+            total = jax.tree.map(jnp.add, gradients, new)
+            return (total, result.statistics, result.target_state), result.metrics
+
+        carry = (
+            jax.tree.map(jnp.zeros_like, params),
+            {name: network.statistics for name, network in state.networks.items()},
+            state.target,
+        )
+        (gradients, statistics, target), metrics = _over_parts(add_part, carry, batch)
+
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)
+        params = optax.apply_updates(params, updates)
+        networks = {name: Network(params[name], statistics[name]) for name in params}
+        new_state = TrainState(
+            step=state.step + 1,
+            networks=networks,
+            optimizer=optimizer_state,
+            ema=_average(state, networks, config.ema_decay),
+            target=target,
+        )
+        finite = tree_finite(new_state) & jnp.isfinite(metrics["loss"])
+        metrics |= {
+            "learning_rate": jnp.asarray(schedule(state.step)),
+            "gradient_norm": optax.global_norm(gradients),
+            "finite": finite,
+        }
+        return select(finite, new_state, state), metrics
+
+    return optimizer, jax.jit(train_step, donate_argnums=0, out_shardings=sharding.replicated(mesh))
+
+
+def _over_parts(add_part, carry: Any, batch: Batch) -> tuple[Any, Metrics]:
+    """Scans over the parts of a batch and sums their metrics."""
+    if jax.tree.leaves(batch)[0].shape[0] == 1:
+        # A loop of one would only keep XLA from fusing across its border.
+        return add_part(carry, jax.tree.map(lambda leaf: leaf[0], batch))
+    carry, metrics = jax.lax.scan(add_part, carry, batch)
+    return carry, jax.tree.map(jnp.sum, metrics)
+
+
+def _average(state: TrainState, networks: dict[str, Network], decay: float) -> dict[str, Network]:
+    """d·average + (1 - d)·new; d = min(decay, (1 + t)/(10 + t)) forgets the start soon."""
+    if not state.ema:
+        return {}
+    step = state.step.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, state.ema, networks)
+
+
+def make_inspection(
+    config: ConfigDict, objective: Supervised, apply: dict[str, Apply]
+) -> Callable[[TrainState, Batch], Any]:
+    """The jitted `objective.inspect` on a batch with leaves [batch, ...]; the state stays."""
+
+    def inspect(state: TrainState, batch: Batch):
+        labeled = batch["labeled"]
+        image = normalise(labeled["image"], config.model.mean, config.model.std)
+        progress = state.step / config.total_steps
+        batch = {**batch, "labeled": {**labeled, "image": image}}
+        return objective.inspect(apply, state.networks, batch, state.target, progress)
+
+    return jax.jit(inspect)

@@ -1,0 +1,108 @@
+"""The interface of a target, which makes soft labels of labels and stopped outputs."""
+
+import abc
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from pals_jax.outputs import Outputs
+
+State = Any  # a pytree of arrays, {} for a target that keeps nothing
+
+
+class Labels(NamedTuple):
+    """Soft labels; `probs` sum over classes to `mass`.
+
+    Attributes:
+      probs: [B,H,W,K] float32, ≥ 0.
+      mass: [B,H,W] float32 in [0, 1]: 1 = fully labelled, 0 = ignored.
+    """
+
+    probs: Float[Array, "b h w k"]
+    mass: Float[Array, "b h w"]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.mass.shape[1], self.mass.shape[2]
+
+
+class Inputs(NamedTuple):
+    """What a target may look at; nothing here carries a gradient.
+
+    Attributes:
+      labels: the ground truth.
+      outputs: this step's training-mode outputs of the network.
+      images: [B,H,W,3], normalised as the network sees them.
+      previous: outputs of earlier weights on the same batch, for a target with `needs_previous`.
+    """
+
+    labels: Labels
+    outputs: Outputs
+    images: Float[Array, "b h w 3"]
+    previous: Outputs | None = None
+
+
+def labels_from_index(index: Int[Array, "b h w"], num_classes: int, ignore: int) -> Labels:
+    """One-hot labels with mass 1, or 0 where the index is `ignore`.
+
+    Args:
+      index: class of each pixel.
+      num_classes: K.
+      ignore: the index of pixels that have no label.
+    """
+    mass = (index != ignore).astype(jnp.float32)
+    probs = jax.nn.one_hot(index, num_classes, dtype=jnp.float32) * mass[..., None]
+    return Labels(probs, mass)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target(abc.ABC):
+    """Base of all targets. The fields of a subclass are its options; all methods are pure.
+
+    The loss of a step is Σ(CE(soft labels) + penalty) / Σ mass over the global batch.
+    """
+
+    num_classes: int
+
+    needs_previous = False  # whether Inputs.previous must be filled
+
+    def init(self) -> State:
+        """The state before the first step."""
+        return {}
+
+    @abc.abstractmethod
+    def apply(
+        self, inputs: Inputs, state: State, progress: Float[Array, ""]
+    ) -> tuple[Labels, State]:
+        """Soft labels at the resolution of `inputs.labels`, without gradient, and the next state.
+
+        Args:
+          inputs: see `Inputs`.
+          state: from `init` or the step before.
+          progress: step / total_steps, in [0, 1].
+        """
+
+    def penalty(
+        self, logits: Float[Array, "b h w k"], labels: Labels
+    ) -> Float[Array, "b h w"] | None:
+        """A per-pixel term added to the cross-entropy, or None."""
+        del logits, labels
+        return None
+
+    def end_epoch(self, state: State) -> State:
+        """The state after the last step of an epoch."""
+        return state
+
+    def diagnostics(
+        self, inputs: Inputs, state: State, progress: Float[Array, ""]
+    ) -> dict[str, Float[Array, ""]]:
+        """Scalars that tell what the target does on this batch, by name."""
+        labels, _ = self.apply(inputs, state, progress)
+        mass = labels.mass
+        share = labels.probs / jnp.maximum(mass, 1e-12)[..., None]
+        entropy = -jnp.sum(jax.scipy.special.xlogy(share, share), axis=-1)
+        return {"target_entropy": jnp.sum(entropy * mass) / jnp.maximum(jnp.sum(mass), 1e-12)}

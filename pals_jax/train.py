@@ -1,0 +1,340 @@
+"""The training loop: `train_and_evaluate(config, workdir)`.
+
+A run is a work directory. The same command on the same directory starts it, resumes it, or says
+that it is finished.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from PIL import Image
+
+from pals_jax import config as configs
+from pals_jax import data, evaluate, networks, sharding, state, visualize, writers
+from pals_jax.checkpoints import Checkpoints, Meta
+from pals_jax.interrupt import Interrupted, StopSignal
+from pals_jax.models import Apply
+from pals_jax.objectives import OBJECTIVES, Supervised
+from pals_jax.progress import Progress, format_duration
+from pals_jax.state import TrainState
+from pals_jax.step import Batch, make_inspection, make_train_step
+
+
+class NonFiniteError(RuntimeError):
+    """A training step produced NaN or inf; the state was not changed by it."""
+
+
+class RunData(NamedTuple):
+    """What a run reads.
+
+    Attributes:
+      dataset: classes, palette, ignore index.
+      batches: endless {"labeled": {"image", "label", "id"}} batches of NumPy arrays. With
+          `get_state` and `set_state` its position is kept in the checkpoints; without, a resumed
+          run skips the batches that were used before.
+      evaluation: examples to report on.
+      dev: examples to choose on; empty without a dev part.
+      ids: of the images that are trained on; empty where they are not known.
+    """
+
+    dataset: data.Dataset
+    batches: Iterator[Batch]
+    evaluation: data.Examples
+    dev: data.Examples = ()
+    ids: Sequence[str] = ()
+
+
+def open_data(config: ConfigDict) -> RunData:
+    """Opens what the configuration names, preparing it first if need be; checks all files."""
+    dataset = data.dataset_info(config.data)
+    train = data.open_training(config.data)
+    dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()
+    evaluation = data.open_evaluation(config.data, config.eval.split)
+    augmentation = data.Augmentation(
+        crop=tuple(config.data.crop_size),
+        ignore=dataset.ignore,
+        scale=tuple(config.data.scale),
+        flip=config.data.flip,
+        photometric=config.data.photometric,
+        fill=tuple(round(255 * mean) for mean in config.model.mean),
+    )
+    batches = data.TrainBatches(
+        train,
+        batch_size=config.batch_size,
+        augmentation=augmentation,
+        seed=config.seed,
+        workers=config.data.workers,
+    )
+    return RunData(dataset, batches, evaluation, dev, train.ids)
+
+
+def train_and_evaluate(
+    config: ConfigDict, workdir: str | Path, run_data: RunData | None = None
+) -> dict[str, Any]:
+    """Trains to `config.total_steps` and evaluates on `config.eval.split`.
+
+    Args:
+      config: see `pals_jax.config.default_config`.
+      workdir: where everything is written; an interrupted run there is resumed.
+      run_data: batches and examples from elsewhere; by default the configuration's own data set.
+
+    Returns:
+      What `result.json` holds, see `pals_jax.evaluate.result`.
+
+    Raises:
+      ConfigError: a field is wrong, or differs from the run that `workdir` holds.
+      DataError: the data is not what the configuration says.
+      CheckpointError: a checkpoint does not fit or could not be written.
+      NonFiniteError: a step produced NaN or inf.
+      Interrupted: SIGINT or SIGTERM; the state was saved.
+    """
+    config = configs.resolve(config)
+    workdir = Path(workdir)
+    mesh = sharding.data_mesh(config.num_devices)
+    _check_batch(config, mesh)
+    saved_config = workdir / "config.json"
+    with Checkpoints(workdir) as checkpoints:
+        if checkpoints.latest is not None and saved_config.exists():
+            configs.check_same_training(configs.load(saved_config), config, workdir)
+        if checkpoints.latest == config.total_steps and (workdir / "result.json").exists():
+            return _already_finished(workdir)
+        run_data = run_data or open_data(config)
+        _check_ids(run_data.ids, workdir, resuming=checkpoints.latest is not None)
+        workdir.mkdir(parents=True, exist_ok=True)
+        configs.save(config, saved_config)
+        run = _Run(config, workdir, run_data, checkpoints, mesh)
+        run.train()
+        return run.report()
+
+
+def _check_batch(config: ConfigDict, mesh: Mesh) -> None:
+    part = config.batch_size // config.accumulation
+    if part % mesh.size:
+        raise configs.ConfigError(
+            f"config.batch_size = {config.batch_size} in config.accumulation = "
+            f"{config.accumulation} parts makes parts of "
+            f"{part}, which do not divide by {mesh.size} devices: use a multiple of "
+            f"{config.accumulation * mesh.size}"
+        )
+
+
+def _already_finished(workdir: Path) -> dict[str, Any]:
+    result = json.loads((workdir / "result.json").read_text())
+    print(evaluate.table(result))
+    print(
+        f"{workdir} is finished; nothing was done. --mode=evaluate evaluates it again; another "
+        "--workdir trains anew."
+    )
+    return result
+
+
+def _check_ids(ids: Sequence[str], workdir: Path, *, resuming: bool) -> None:
+    """Writes ids.txt, or refuses to resume on other images than before."""
+    path = workdir / "ids.txt"
+    text = "".join(f"{name}\n" for name in sorted(ids))
+    if resuming and path.exists() and path.read_text() != text:
+        raise data.DataError(
+            f"cannot resume: {path} lists {len(path.read_text().split())} images, the data set "
+            f"now gives {len(ids)} or "
+            "other ones. Restore the data, or use another --workdir."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+class _Run:
+    """One run in one process: networks, state and the loop over them."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: Path,
+        run_data: RunData,
+        checkpoints: Checkpoints,
+        mesh: Mesh,
+    ):
+        dataset = run_data.dataset
+        self.config, self.workdir, self.data = config, workdir, run_data
+        self.checkpoints, self.mesh = checkpoints, mesh
+        self.meta = Meta(
+            config.model.to_dict(), dataset.name, dataset.classes, dataset.palette, dataset.ignore
+        )
+        self.objective: Supervised = OBJECTIVES[config.objective].create(
+            config, len(dataset.classes), dataset.ignore
+        )
+        self.apply: dict[str, Apply] = {}
+        initial = {}
+        for name in self.objective.networks:
+            self.apply[name], initial[name] = networks.create(
+                config.model, len(dataset.classes), config.seed
+            )
+        optimizer, self.train_step = make_train_step(config, self.objective, self.apply, mesh)
+        self.inspect = make_inspection(config, self.objective, self.apply)
+        fresh = state.create(
+            initial, optimizer, self.objective.init(), average=config.ema_decay > 0
+        )
+        self.state: TrainState = self._resume(fresh)
+        self.step = int(self.state.step)
+
+    def _resume(self, fresh: TrainState) -> TrainState:
+        latest = self.checkpoints.latest
+        if latest is None:
+            return jax.device_put(fresh, sharding.replicated(self.mesh))
+        restored, position = self.checkpoints.restore(latest, fresh, self.mesh)
+        writers.drop_after(self.workdir, latest)
+        if latest < self.config.total_steps:
+            if hasattr(self.data.batches, "set_state"):
+                self.data.batches.set_state(position)
+            else:
+                for _ in range(latest):
+                    next(self.data.batches)
+        print(f"resuming {self.workdir} at step {latest} of {self.config.total_steps}", flush=True)
+        return restored
+
+    def train(self) -> None:
+        """Runs the remaining steps, each: step, log, picture, evaluate on dev, save."""
+        config, total = self.config, self.config.total_steps
+        first, progress = self.step + 1, Progress(self.step, total)
+        pending: list[tuple[list[str], dict[str, jax.Array]]] = []
+        with StopSignal() as stop, writers.Writer(self.workdir) as writer:
+            while self.step < total:
+                batch, ids = self._next_batch()
+                self.state, metrics = self.train_step(self.state, batch)
+                self.step += 1
+                pending.append((ids, metrics))
+                if self.step == first:
+                    # Compilation is over with the first step; it would spoil the rate and the ETA.
+                    jax.block_until_ready(metrics)
+                    progress.start(self.step)
+                last, stopping = self.step == total, stop.signum is not None
+                log = last or self.step % config.log.every == 0
+                choose = bool(self.data.dev) and (last or self.step % config.eval.every == 0)
+                save = last or stopping or choose or self.step % config.checkpoint.every == 0
+                if log or save:
+                    scalars = self._collect(pending)
+                    pending = []
+                if log:
+                    rate, left = progress.advance(self.step)
+                    writer.scalars(self.step, scalars | {"steps_per_second": rate})
+                    print(
+                        f"step {self.step}/{total}  loss {scalars['loss']:.4f}  {rate:.2f} "
+                        f"steps/s  ETA {format_duration(left)}",
+                        flush=True,
+                    )
+                if config.log.panels_every and (last or self.step % config.log.panels_every == 0):
+                    self._draw(batch, writer)
+                dev_mean_iou = self._choose(writer) if choose and not stopping else None
+                if save:
+                    self.checkpoints.save(self.state, self._position(), self.meta, dev_mean_iou)
+                if log or save:
+                    progress.start(self.step)
+                if stop.signum is not None and not last:
+                    raise Interrupted(
+                        stop.signum,
+                        f"stopped and saved at step {self.step}; the same command resumes "
+                        f"{self.workdir}",
+                    )
+
+    def report(self) -> dict[str, Any]:
+        """Evaluates the checkpoint that `config.eval.checkpoint` names and writes result.json."""
+        config = self.config
+        step = self.checkpoints.find(config.eval.checkpoint)
+        apply, network, meta = networks.restore(self.checkpoints, step, self.mesh)
+        evaluation = evaluate.evaluate_network(
+            apply, network, self.data.evaluation, meta, config.eval, self.mesh
+        )
+        result = evaluate.result(evaluation, meta, config, step)
+        result |= {
+            "train_images": len(self.data.ids),
+            "train_ids_hash": data.ids_hash(self.data.ids),
+        }
+        path = self.workdir / "result.json"
+        path.write_text(json.dumps(result, indent=2) + "\n")
+        print(evaluate.table(result))
+        return result
+
+    def _next_batch(self) -> tuple[Batch, list[str]]:
+        """The next batch on the devices as [parts, batch / parts, ...], and its ids."""
+        streams = next(self.data.batches)
+        ids = [str(name) for stream in streams.values() for name in stream.get("id", ())]
+        parts = self.config.accumulation
+
+        def in_parts(array: np.ndarray) -> np.ndarray:
+            if len(array) != self.config.batch_size:
+                raise ValueError(
+                    f"the data gave a batch of {len(array)} images, config.batch_size is "
+                    f"{self.config.batch_size}"
+                )
+            return array.reshape(parts, -1, *array.shape[1:])
+
+        arrays = {
+            name: {key: in_parts(np.asarray(value)) for key, value in stream.items() if key != "id"}
+            for name, stream in streams.items()
+        }
+        return sharding.shard_batch(arrays, self.mesh, axis=1), ids
+
+    def _position(self) -> dict[str, Any]:
+        batches = self.data.batches
+        return batches.get_state() if hasattr(batches, "get_state") else {}
+
+    def _collect(self, pending: list[tuple[list[str], dict[str, jax.Array]]]) -> dict[str, float]:
+        """Means over the pending steps.
+
+        Raises:
+          NonFiniteError: naming the images of the first step that was not finite.
+        """
+        steps = [(ids, jax.device_get(metrics)) for ids, metrics in pending]
+        for number, (ids, metrics) in enumerate(steps, self.step - len(steps) + 1):
+            if not metrics["finite"]:
+                raise NonFiniteError(
+                    f"step {number} gave NaN or inf (loss {metrics['loss']}, gradient norm "
+                    f"{metrics['gradient_norm']}); its "
+                    f"images: {', '.join(ids) or 'without ids'}.\nIt changed nothing; the last "
+                    "good checkpoint is step "
+                    f"{self.checkpoints.latest} in {self.checkpoints.folder}. Check these images "
+                    "for NaN; else lower "
+                    "config.optimizer.learning_rate."
+                )
+        return {
+            name: float(np.mean([metrics[name] for _, metrics in steps]))
+            for name in steps[0][1]
+            if name != "finite"
+        }
+
+    def _draw(self, batch: Batch, writer: writers.Writer) -> None:
+        """Writes a picture of a batch's first part and the diagnostics of the target on it."""
+        part = jax.tree.map(lambda array: array[0], batch)
+        soft, probs, diagnostics = jax.device_get(self.inspect(self.state, part))
+        writer.scalars(self.step, {f"target/{name}": value for name, value in diagnostics.items()})
+        shown = slice(self.config.log.panels)
+        picture = visualize.training_panel(
+            np.asarray(part["labeled"]["image"][shown]),
+            np.asarray(part["labeled"]["label"][shown]),
+            probs[shown].argmax(-1),
+            soft.probs[shown],
+            self.meta.palette,
+        )
+        writer.images(self.step, {"training": picture})
+        path = self.workdir / "panels" / f"step_{self.step:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(path)
+
+    def _choose(self, writer: writers.Writer) -> float:
+        """mIoU on dev."""
+        evaluation = evaluate.evaluate_network(
+            self.apply["student"],
+            self.state.evaluated()["student"],
+            self.data.dev,
+            self.meta,
+            self.config.eval,
+            self.mesh,
+        )
+        writer.scalars(self.step, {"dev/mean_iou": evaluation.mean_iou})
+        print(f"step {self.step}: mIoU on dev {100 * evaluation.mean_iou:.1f} %", flush=True)
+        return evaluation.mean_iou

@@ -1,0 +1,101 @@
+"""Numbers and pictures of a run: metrics.jsonl and, where it is installed, TensorBoard."""
+
+import importlib.util
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_FILE = "metrics.jsonl"
+
+
+class JsonlWriter:
+    """Appends JSON lines to `metrics.jsonl`; a value that is not finite becomes null."""
+
+    def __init__(self, workdir: Path):
+        """Opens the file for appending."""
+        self._file = (workdir / _FILE).open("a")
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """Writes {"step": step, name: value, …} and flushes: a killed run keeps its lines."""
+        values = {name: float(value) for name, value in scalars.items()}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class Writer:
+    """Scalars to metrics.jsonl and TensorBoard, images to TensorBoard; a context manager."""
+
+    def __init__(self, workdir: Path):
+        """Opens both; warns where TensorBoard's packages are missing, and goes on without it."""
+        self._jsonl = JsonlWriter(workdir)
+        self._tensorboard = _summary_writer(workdir)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._jsonl.close()
+        if self._tensorboard is not None:
+            self._tensorboard.flush()
+            self._tensorboard.close()
+
+    def scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """Writes scalars by name."""
+        self._jsonl.write_scalars(step, scalars)
+        if self._tensorboard is not None:
+            self._tensorboard.write_scalars(step, dict(scalars))
+            self._tensorboard.flush()
+
+    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Writes uint8 images [H,W,3] by name to TensorBoard."""
+        if self._tensorboard is not None:
+            self._tensorboard.write_images(
+                step, {name: image[None] for name, image in images.items()}
+            )
+
+
+def _summary_writer(workdir: Path) -> Any:
+    missing = [
+        name
+        for name in ("clu", "tensorflow", "tensorboard")
+        if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        warnings.warn(
+            f"no TensorBoard files: {', '.join(missing)} not installed; metrics.jsonl is complete",
+            stacklevel=3,
+        )
+        return None
+    # Imported here, because TensorFlow takes seconds to load and would claim a GPU's memory.
+    import tensorflow as tf
+    from clu import metric_writers
+
+    tf.config.set_visible_devices([], "GPU")
+    return metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+
+
+def drop_after(workdir: Path, step: int) -> None:
+    """Drops half-written lines of metrics.jsonl and those beyond `step`, which come again."""
+    path = workdir / _FILE
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except json.JSONDecodeError:
+            continue
+    replacement = path.with_suffix(".tmp")
+    replacement.write_text("".join(kept))
+    replacement.replace(path)

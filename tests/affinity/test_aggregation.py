@@ -1,0 +1,307 @@
+import functools
+import itertools
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pals_jax import affinity
+
+sys.path.insert(0, str(Path(__file__).parent))
+import reference
+
+IMPLEMENTATIONS = {"dense": {}, "tiled": {"tile_size": 5}}
+each_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+
+
+@functools.cache
+def jitted(implementation, **static):
+    """Small tiles, so that every case crosses their borders and leaves a partial tile."""
+    options = IMPLEMENTATIONS[implementation] | static
+    return jax.jit(
+        lambda features, values, masks: affinity.aggregate(
+            features, values, implementation=implementation, **options, **masks
+        )
+    )
+
+
+def call(implementation, features, values, *, valid=None, labels=None, correct=None, **static):
+    masks = {"valid": valid, "labels": labels, "correct": correct}
+    return jitted(implementation, **static)(features, values, masks)
+
+
+def draw(seed, batch=2, pixels=13, dimension=4, classes=3):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(batch, pixels, dimension)).astype(np.float32)
+    values = rng.dirichlet(np.ones(classes), size=(batch, pixels)).astype(np.float32)
+    return rng, features, values
+
+
+def masks_of(rng, shape, chosen):
+    masks = {
+        "valid": rng.random(shape) < 0.7,
+        "labels": rng.integers(0, 3, shape).astype(np.int32),
+        "correct": rng.random(shape) < 0.6,
+    }
+    return {name: masks[name] for name in chosen}
+
+
+MASKS = [c for n in range(4) for c in itertools.combinations(("valid", "labels", "correct"), n)]
+
+
+@each_implementation
+@pytest.mark.parametrize("similarity", affinity.SIMILARITIES)
+@pytest.mark.parametrize("masks", MASKS, ids=lambda masks: "+".join(masks) or "none")
+@pytest.mark.parametrize("exclude_self", [True, False])
+def test_agrees_with_float64_reference(implementation, similarity, masks, exclude_self):
+    rng, features, values = draw(seed=len(masks))
+    features[0, 3] = 0  # cosine 0 with everything, itself included
+    options = {"similarity": similarity, "exclude_self": exclude_self, "power": 2.0}
+    options |= masks_of(rng, features.shape[:2], masks)
+    expected, expected_has = reference.aggregate(features, values, **options)
+    found, has_source = call(implementation, features, values, **options)
+    np.testing.assert_array_equal(has_source, expected_has)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@each_implementation
+@pytest.mark.parametrize("scale", [1e-3, 1e3, 1e-30, 1e30])
+def test_scale_of_features_does_not_matter(implementation, scale):
+    _, features, values = draw(seed=1)
+    expected, _ = reference.aggregate(features, values)
+    found, _ = call(implementation, features * np.float32(scale), values)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@each_implementation
+def test_hand_computed_exp_cosine(implementation):
+    # Pixel 0 sees pixel 1 (c = 1, weight 1) and pixel 2 (c = 0, weight e^-2 at temperature 0.5).
+    features = np.array([[[2, 0], [1, 0], [0, 3]]], np.float32)
+    values = np.array([[[0.5, 0.5], [1, 0], [0, 1]]], np.float32)
+    found, has_source = call(implementation, features, values, temperature=0.5)
+    weight = np.exp(-2)
+    np.testing.assert_allclose(found[0, 0], [1 / (1 + weight), weight / (1 + weight)], rtol=1e-6)
+    # Pixel 2 sees two pixels at the same cosine 0: the plain mean of their values.
+    np.testing.assert_allclose(found[0, 2], [0.75, 0.25], rtol=1e-6)
+    assert has_source.all()
+
+
+@each_implementation
+def test_hand_computed_linear_and_relu_cosine(implementation):
+    # Cosines of pixel 0: 0.6 to pixel 1 and -1 to pixel 2.
+    features = np.array([[[1, 0], [0.6, 0.8], [-2, 0]]], np.float32)
+    values = np.array([[[0.3, 0.7], [1, 0], [0, 1]]], np.float32)
+    found, _ = call(implementation, features, values, similarity="linear_cosine")
+    np.testing.assert_allclose(found[0, 0], [1, 0], atol=1e-6)
+    # Pixel 1 weighs pixel 0 by (1 + 0.6)/2 = 0.8 and pixel 2 by (1 - 0.6)/2 = 0.2.
+    np.testing.assert_allclose(found[0, 1], [0.24, 0.76], atol=1e-6)
+    found, has_source = call(
+        implementation, features, values, similarity="relu_cosine", exclude_self=False, power=2.0
+    )
+    # Pixel 0: itself with 1, pixel 1 with 0.36.
+    np.testing.assert_allclose(found[0, 0], [(0.3 + 0.36) / 1.36, 0.7 / 1.36], rtol=1e-5)
+    assert has_source.all()
+
+
+@each_implementation
+def test_opposite_features_are_no_source_of_linear_cosine(implementation):
+    features = np.random.default_rng(0).normal(size=(1, 1, 64)).astype(np.float32)
+    features = np.concatenate([features, -3 * features], axis=1)
+    _, has_source = call(
+        implementation, features, np.ones((1, 2, 2), np.float32), similarity="linear_cosine"
+    )
+    assert not has_source.any()
+
+
+@each_implementation
+def test_zero_features_are_no_source_of_relu_cosine(implementation):
+    features = np.zeros((1, 4, 3), np.float32)
+    values = np.ones((1, 4, 2), np.float32)
+    for exclude_self in (True, False):
+        found, has_source = call(
+            implementation, features, values, similarity="relu_cosine", exclude_self=exclude_self
+        )
+        assert not has_source.any()
+        assert (found == 0).all()
+
+
+@each_implementation
+def test_large_temperature_gives_mean_over_the_others(implementation):
+    _, features, values = draw(seed=2, batch=1)
+    found, _ = call(implementation, features, values, temperature=1e6)
+    others = (values.sum(1, keepdims=True) - values) / (values.shape[1] - 1)
+    np.testing.assert_allclose(found, others, atol=1e-5)
+
+
+@each_implementation
+def test_constant_features_give_mean_over_the_others(implementation):
+    _, features, values = draw(seed=2, batch=1)
+    found, _ = call(implementation, np.ones_like(features), values)
+    others = (values.sum(1, keepdims=True) - values) / (values.shape[1] - 1)
+    np.testing.assert_allclose(found, others, atol=1e-6)
+
+
+@each_implementation
+def test_small_temperature_gives_values_of_nearest_source(implementation):
+    # exp((c - 1)/τ) of the nearest source is e^-2000 for τ = 1e-3 · 0.5: far below float32's range.
+    angles = np.array([0.0, 1.5, 3.5])
+    features = np.stack([np.cos(angles), np.sin(angles)], -1)[None].astype(np.float32)
+    values = np.eye(3, dtype=np.float32)[None]
+    found, has_source = call(implementation, features, values, temperature=5e-4)
+    np.testing.assert_allclose(found[0], np.eye(3)[[1, 0, 1]], atol=1e-6)
+    assert has_source.all()
+
+
+@each_implementation
+def test_large_power_does_not_underflow(implementation):
+    features = np.array([[[1, 0], [0.1, 1]]], np.float32)
+    values = np.eye(2, dtype=np.float32)[None]
+    found, has_source = call(implementation, features, values, similarity="relu_cosine", power=80.0)
+    assert has_source.all()
+    np.testing.assert_allclose(found[0], [[0, 1], [1, 0]], atol=1e-6)
+
+
+@each_implementation
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_invalid_pixels_may_hold_anything(implementation, bad):
+    rng, features, values = draw(seed=3)
+    valid = rng.random(features.shape[:2]) < 0.6
+    expected, _ = call(implementation, features, values, valid=valid)
+    features[~valid], values[~valid] = bad, bad
+    found, has_source = call(implementation, features, values, valid=valid)
+    np.testing.assert_array_equal(found, expected)
+    assert (np.asarray(found)[~valid] == 0).all()
+    assert not np.asarray(has_source)[~valid].any()
+
+
+@each_implementation
+def test_adding_an_invalid_pixel_changes_nothing(implementation):
+    _, features, values = draw(seed=4)
+    expected, _ = call(implementation, features, values)
+    valid = np.ones((2, 14), bool)
+    valid[:, 6] = False
+    found, _ = call(
+        implementation,
+        np.insert(features, 6, np.nan, axis=1),
+        np.insert(values, 6, 7.0, axis=1),
+        valid=valid,
+    )
+    np.testing.assert_allclose(np.delete(found, 6, axis=1), expected, atol=1e-6)
+
+
+@each_implementation
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**16), temperature=st.sampled_from([0.02, 0.1, 1.0]))
+def test_permuting_the_pixels_permutes_the_result(implementation, seed, temperature):
+    rng, features, values = draw(seed)
+    order = rng.permutation(features.shape[1])
+    masks = masks_of(rng, features.shape[:2], ("valid", "labels", "correct"))
+    found, has = call(implementation, features, values, temperature=temperature, **masks)
+    permuted, permuted_has = call(
+        implementation,
+        features[:, order],
+        values[:, order],
+        temperature=temperature,
+        **{name: mask[:, order] for name, mask in masks.items()},
+    )
+    np.testing.assert_allclose(permuted, np.asarray(found)[:, order], atol=2e-6)
+    np.testing.assert_array_equal(permuted_has, np.asarray(has)[:, order])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    pixels=st.integers(1, 20),
+    tile_size=st.integers(1, 25),
+    similarity=st.sampled_from(affinity.SIMILARITIES),
+)
+def test_tiled_agrees_with_dense_for_any_tile(seed, pixels, tile_size, similarity):
+    rng, features, values = draw(seed, pixels=pixels)
+    masks = masks_of(rng, features.shape[:2], ("valid", "labels"))
+    options = dict(similarity=similarity, **masks)
+    expected, expected_has = affinity.aggregate(features, values, implementation="dense", **options)
+    found, has_source = affinity.aggregate(
+        features, values, implementation="tiled", tile_size=tile_size, **options
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_array_equal(has_source, expected_has)
+
+
+@each_implementation
+def test_rows_of_probabilities_stay_probabilities(implementation):
+    _, features, values = draw(seed=5)
+    found, _ = call(implementation, features, values)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-6)
+
+
+@each_implementation
+def test_no_gradient_flows(implementation):
+    _, features, values = draw(seed=6)
+    gradients = jax.grad(
+        lambda f, v: call(implementation, f, v)[0].sum() + f.sum(), argnums=(0, 1)
+    )(jnp.asarray(features), jnp.asarray(values))
+    assert (gradients[0] == 1).all()
+    assert (gradients[1] == 0).all()
+
+
+@each_implementation
+def test_bfloat16_features_accumulate_in_float32(implementation):
+    _, features, values = draw(seed=7, pixels=40, dimension=32)
+    expected, _ = reference.aggregate(features, values)
+    found, _ = call(implementation, jnp.asarray(features, jnp.bfloat16), values)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+
+
+def test_tiled_memory_grows_linearly():
+    def temporary_bytes(implementation, pixels):
+        shapes = [jax.ShapeDtypeStruct((1, pixels, n), jnp.float32) for n in (8, 4)]
+        compiled = jax.jit(
+            lambda f, v: affinity.aggregate(f, v, implementation=implementation, tile_size=64)
+        ).lower(*shapes)
+        return compiled.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary_bytes("dense", 2048) >= 2048**2 * 4
+    assert temporary_bytes("tiled", 2048) < 2048**2
+    assert temporary_bytes("tiled", 4096) < 2.5 * temporary_bytes("tiled", 2048)
+
+
+def test_choose_follows_the_size_of_the_matrix():
+    small, reason = affinity.choose(jax.ShapeDtypeStruct((2, 256, 8), jnp.float32))
+    assert small == "dense"
+    assert "256²" in reason
+    large, reason = affinity.choose(jax.ShapeDtypeStruct((2, 9216, 8), jnp.float32))
+    assert large == "tiled"
+    assert "MiB" in reason
+
+
+GOOD = {"features": np.ones((1, 4, 2), np.float32), "values": np.ones((1, 4, 3), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"features": np.ones((4, 2), np.float32)}, r"features .* \(4, 2\)"),
+        ({"values": np.ones((1, 5, 3), np.float32)}, r"values .*\(1, 4, 2\).*\(1, 5, 3\)"),
+        ({"features": np.ones((1, 4, 2), np.int32)}, "features .*int32"),
+        ({"values": np.ones((1, 4, 3), np.float16)}, "values .*float16"),
+        ({"valid": np.ones((1, 3), bool)}, r"valid .*\(1, 4\).*\(1, 3\)"),
+        ({"valid": np.ones((1, 4), np.float32)}, "valid .*float32"),
+        ({"labels": np.ones((1, 4), np.float32)}, "labels .*float32"),
+        ({"correct": np.ones((4,), bool)}, "correct"),
+        ({"temperature": 0.0}, "temperature must be > 0, found 0"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"power": -1.0}, "power"),
+        ({"tile_size": 0}, "tile_size"),
+        ({"similarity": "cosine"}, "exp_cosine"),
+        ({"implementation": "fast"}, "'dense', 'tiled'"),
+    ],
+)
+def test_bad_input_is_named(change, told):
+    with pytest.raises(ValueError, match=told):
+        affinity.aggregate(**(GOOD | change))

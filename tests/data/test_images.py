@@ -1,0 +1,201 @@
+"""Files in, exact pixels out, and a named error for each thing that is wrong."""
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from pals_jax.data.errors import DataError
+from pals_jax.data.images import image_size, read_image, read_mask
+
+RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+INDEX = np.array([[0, 1, 2, 3], [3, 2, 1, 0], [0, 0, 1, 1]], np.uint8)
+
+
+def save(path, pixels, mode=None, **options):
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+def orientation(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+def write_grey_png(path, samples, bits):
+    """A greyscale PNG of 1, 2 or 4 bits a sample, which Pillow cannot write itself."""
+    rows = b""
+    for row in samples:
+        digits = "".join(f"{value:0{bits}b}" for value in row)
+        digits += "0" * (-len(digits) % 8)
+        rows += b"\0" + int(digits, 2).to_bytes(len(digits) // 8, "big")
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    height, width = samples.shape
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+# --- images ----------------------------------------------------------------------------------
+
+
+def test_rgb_png_is_returned_as_stored(tmp_path):
+    pixels = read_image(save(tmp_path / "a.png", RGB))
+    np.testing.assert_array_equal(pixels, RGB)
+    assert pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "P"])
+def test_every_channel_of_a_grey_image_is_the_grey(tmp_path, mode):
+    grey = np.where(RGB[..., 0] > 127, 255, 0).astype(np.uint8)  # what mode 1 can hold
+    pixels = read_image(save(tmp_path / "a.png", grey, mode))
+    np.testing.assert_array_equal(pixels, np.repeat(grey[..., None], 3, axis=-1))
+
+
+def test_alpha_is_dropped_and_not_blended(tmp_path):
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], 10, np.uint8)])
+    np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", rgba)), RGB)
+
+
+def test_cmyk_jpeg(tmp_path):
+    red = np.broadcast_to(np.uint8([255, 0, 0]), (16, 16, 3))
+    pixels = read_image(save(tmp_path / "a.jpg", red, "CMYK", quality=100)).astype(int)
+    assert np.abs(pixels - red).max() <= 3
+
+
+def test_sixteen_bit_grey_is_rounded_not_truncated(tmp_path):
+    grey = np.array([[0, 128, 129, 257], [385, 386, 65278, 65535]], np.uint16)
+    pixels = read_image(save(tmp_path / "a.png", grey))
+    expected = [[0, 0, 1, 1], [1, 2, 254, 255]]  # v / 257: 0.498, 0.502, 1, 1.498, 1.502, 253.999…
+    np.testing.assert_array_equal(pixels, np.repeat(np.uint8(expected)[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize("extension", ["png", "tiff"])
+def test_sixteen_bit_colour_is_rounded_not_truncated(tmp_path, extension):
+    colour = np.random.default_rng(1).integers(0, 65536, (20, 30, 3)).astype(np.uint16)
+    path = tmp_path / f"a.{extension}"
+    cv2.imwrite(str(path), colour[..., ::-1])
+    expected = np.rint(colour / 257).astype(np.uint8)
+    assert (expected != colour >> 8).any()  # what truncation would give
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("extension", ["png", "jpg", "tiff"])
+def test_exif_orientation_is_applied(tmp_path, value, extension):
+    path = save(tmp_path / f"a.{extension}", RGB, exif=orientation(value))
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    pixels = read_image(path)
+    np.testing.assert_array_equal(pixels, expected)
+    assert pixels.shape[:2] == image_size(path) == ((7, 5) if value > 4 else (5, 7))
+
+
+def test_orientation_6_turns_clockwise(tmp_path):
+    stored = np.uint8([[10, 20, 30], [40, 50, 60]])
+    path = save(tmp_path / "a.png", stored, exif=orientation(6))
+    np.testing.assert_array_equal(read_image(path)[..., 0], [[40, 10], [50, 20], [60, 30]])
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.8])
+def test_a_truncated_file_is_named(tmp_path, name, kept):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = save(tmp_path / name, noise)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(DataError, match=rf"{name}: unreadable or truncated"):
+        read_image(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match=r"a\.png: no such file"):
+            read(tmp_path / "a.png")
+
+
+def test_float_and_32_bit_images_are_refused(tmp_path):
+    with pytest.raises(DataError, match="floating-point"):
+        read_image(save(tmp_path / "a.tiff", RGB[..., 0].astype(np.float32)))
+    with pytest.raises(DataError, match=r"0\.\.70000 need more than 16 bits"):
+        read_image(save(tmp_path / "b.tiff", np.int32([[0, 70000]])))
+
+
+# --- masks -----------------------------------------------------------------------------------
+
+
+def test_an_index_mask_is_returned_as_stored(tmp_path):
+    mask = read_mask(save(tmp_path / "a.png", INDEX), 4, 255)
+    np.testing.assert_array_equal(mask, INDEX)
+    assert mask.dtype == np.uint8
+
+
+def test_a_sixteen_bit_mask_may_hold_large_indices(tmp_path):
+    wide = np.array([[0, 299], [1, 300]], np.uint16)
+    mask = read_mask(save(tmp_path / "a.png", wide), 300, 300)
+    np.testing.assert_array_equal(mask, wide)
+    assert mask.dtype == np.uint16
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_the_stored_sample_is_the_index_at_any_bit_depth(tmp_path, bits):
+    index = np.minimum(INDEX, 2**bits - 1)
+    path = write_grey_png(tmp_path / "a.png", index, bits)
+    np.testing.assert_array_equal(read_mask(path, 4, 255), index)
+
+
+def test_a_mask_turns_with_its_image(tmp_path):
+    image = save(tmp_path / "a.png", INDEX * 50, exif=orientation(6))
+    mask = save(tmp_path / "b.png", INDEX, exif=orientation(6))
+    np.testing.assert_array_equal(read_image(image)[..., 0], read_mask(mask, 4, 255) * 50)
+
+
+def test_a_palette_mask_is_refused_unless_asked_for(tmp_path):
+    image = Image.fromarray(INDEX)
+    image.putpalette([128, 0, 0, 0, 128, 0, 0, 0, 128, 7, 7, 7])
+    image.save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: a palette mask.*palette_masks=True"):
+        read_mask(tmp_path / "a.png", 4, 255)
+    mask = read_mask(tmp_path / "a.png", 4, 255, palette_masks=True)
+    np.testing.assert_array_equal(mask, INDEX)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_a_mask_of_several_channels_is_refused(tmp_path, mode):
+    with pytest.raises(DataError, match=rf"a\.png: mode {mode}, expected one channel"):
+        read_mask(save(tmp_path / "a.png", INDEX, mode), 4, 255)
+
+
+def test_a_lossy_mask_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"a\.jpg: a JPEG mask"):
+        read_mask(save(tmp_path / "a.jpg", INDEX), 4, 255)
+
+
+def test_values_outside_the_classes_are_listed_with_their_counts(tmp_path):
+    index = np.uint8([[0, 1, 4, 4], [9, 255, 4, 0]])
+    with pytest.raises(
+        DataError, match=r"a\.png: .* 0\.\.3 and ignore=255: 4 \(3.*, 9 \(1 pixels\)"
+    ):
+        read_mask(save(tmp_path / "a.png", index), 4, 255)
+
+
+def test_negative_values_do_not_wrap_around(tmp_path):
+    with pytest.raises(DataError, match=r"-1 \(1 pixels\)"):
+        read_mask(save(tmp_path / "a.tiff", np.int32([[0, -1]])), 4, 255)
+
+
+def test_a_stray_255_gets_both_explanations(tmp_path):
+    path = save(tmp_path / "a.png", np.uint8([[0, 255]]))
+    with pytest.raises(DataError, match=r"set config\.data\.ignore=255; .*convert 255 to 1"):
+        read_mask(path, 2, 11)

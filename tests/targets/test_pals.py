@@ -1,0 +1,459 @@
+"""The exact facts about PALS, most of them on the grid of the loss, where they are sharpest."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pals_jax import losses
+from pals_jax.outputs import Outputs
+from pals_jax.targets import TARGETS, Inputs, Labels, Pals, labels_from_index
+
+IGNORE = 255
+
+
+def make_inputs(seed=0, size=(4, 6), stride=1, classes=3, ignored=0.2, batch=2):
+    rng = np.random.default_rng(seed)
+    rows, columns = -(-size[0] // stride), -(-size[1] // stride)
+    index = rng.integers(0, classes, (batch, *size))
+    index[rng.random(index.shape) < ignored] = IGNORE
+    outputs = Outputs(
+        jnp.asarray(rng.normal(size=(batch, rows, columns, classes)), jnp.float32),
+        jnp.asarray(rng.normal(size=(batch, rows, columns, 5)), jnp.float32),
+    )
+    images = jnp.asarray(rng.normal(size=(batch, *size, 3)), jnp.float32)
+    return Inputs(labels_from_index(jnp.asarray(index), classes, IGNORE), outputs, images)
+
+
+@functools.cache
+def jitted(target):
+    return jax.jit(target.apply)
+
+
+def soft_labels(inputs, progress=1.0, **options):
+    target = Pals(inputs.labels.probs.shape[-1], **options)
+    labels, _ = jitted(target)(inputs, target.init(), jnp.float32(progress))
+    return labels
+
+
+def q_of(inputs, **options):
+    """The aggregated distribution itself: α = 1 leaves nothing of the label."""
+    return soft_labels(inputs, **({"alpha": 1.0, "ramp": "constant"} | options)).probs
+
+
+def loss(logits, labels):
+    return losses.masked_mean(losses.soft_cross_entropy(logits, labels.probs), labels.mass)
+
+
+def test_soft_labels_keep_the_mass_and_ignored_rows_are_zero():
+    inputs = make_inputs()
+    soft = soft_labels(inputs)
+    np.testing.assert_array_equal(soft.mass, inputs.labels.mass)
+    np.testing.assert_allclose(soft.probs.sum(-1), inputs.labels.mass, atol=1e-6)
+    assert (np.asarray(soft.probs)[np.asarray(inputs.labels.mass) == 0] == 0).all()
+
+
+def test_hand_computed():
+    # Two pixels, each the other's only source: q_0 = p_1, and α = 0.3 · progress 0.5.
+    logits = jnp.log(jnp.array([[[[0.9, 0.1], [0.2, 0.8]]]]))
+    inputs = Inputs(
+        labels_from_index(jnp.array([[[0, 1]]]), 2, IGNORE),
+        Outputs(logits, jnp.ones((1, 1, 2, 4))),
+        jnp.zeros((1, 1, 2, 3)),
+    )
+    soft = soft_labels(inputs, progress=0.5, alpha=0.3)
+    expected = [[0.85 + 0.15 * 0.2, 0.15 * 0.8], [0.15 * 0.9, 0.85 + 0.15 * 0.1]]
+    np.testing.assert_allclose(soft.probs[0, 0], expected, rtol=1e-5)
+
+
+def test_gradient_is_the_stated_one():
+    inputs = make_inputs(seed=1)
+    logits = inputs.outputs.logits
+    alpha = 0.4
+    q = q_of(inputs)
+    soft = soft_labels(inputs, alpha=alpha, ramp="constant")
+    found = jax.grad(loss)(logits, soft)
+    probs, (truth, mass) = jax.nn.softmax(logits), inputs.labels
+    s = mass[..., None]
+    expected = ((1 - alpha) * (s * probs - truth) + alpha * s * (probs - q)) / mass.sum()
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_no_gradient_reaches_the_network_through_the_target():
+    inputs = make_inputs(seed=1)
+
+    def total(outputs):
+        return (soft_labels(inputs._replace(outputs=outputs)).probs ** 2).sum()
+
+    gradients = jax.grad(total)(inputs.outputs)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_identity_only_scales_the_gradient_of_cross_entropy():
+    inputs = make_inputs(seed=2)
+    logits = inputs.outputs.logits
+    soft = soft_labels(inputs, affinity="identity", alpha=0.3, ramp="constant")
+    found = jax.grad(loss)(logits, soft)
+    np.testing.assert_allclose(found, 0.7 * jax.grad(loss)(logits, inputs.labels), atol=1e-7)
+    value, plain = loss(logits, soft), loss(logits, inputs.labels)
+    entropy = -(jax.nn.softmax(logits) * jax.nn.log_softmax(logits)).sum(-1)
+    np.testing.assert_allclose(
+        value, 0.7 * plain + 0.3 * losses.masked_mean(entropy, inputs.labels.mass), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("options", [{"temperature": 1e6}, {"affinity": "uniform"}])
+def test_q_is_the_mean_over_the_sources(options):
+    inputs = make_inputs(seed=3, batch=1)
+    probs, mass = jax.nn.softmax(inputs.outputs.logits), inputs.labels.mass[..., None]
+    others = (jnp.sum(probs * mass, (1, 2), keepdims=True) - probs) / (mass.sum() - 1)
+    np.testing.assert_allclose(q_of(inputs, **options), others * mass, atol=1e-5)
+
+
+def test_small_temperature_takes_the_nearest_source():
+    inputs = make_inputs(seed=4, size=(1, 3), ignored=0, batch=1)
+    features = jnp.array([[[[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]]])
+    inputs = inputs._replace(outputs=inputs.outputs._replace(features=features))
+    probs = jax.nn.softmax(inputs.outputs.logits)
+    q = q_of(inputs, temperature=1e-3)
+    np.testing.assert_allclose(q[0, 0], probs[0, 0][jnp.array([1, 0, 1])], atol=1e-6)
+
+
+def test_a_rare_class_gets_little_weight_at_temperature_one():
+    # 10 of 1000 pixels; own class at cosine 1, the rest at cosine 0: 0.01 / (0.01 + 0.99/e) = 2.7
+    # %.
+    index = jnp.zeros((1, 1, 1000), int).at[..., :10].set(1)
+    features = jax.nn.one_hot(index, 2)
+    logits = 50.0 * features  # certain and right, so that q shows the weights
+    inputs = Inputs(labels_from_index(index, 2, IGNORE), Outputs(logits, features), features)
+    q = q_of(inputs, temperature=1.0, exclude_self=False)
+    assert float(q[0, 0, 0, 1]) == pytest.approx(0.01 / (0.01 + 0.99 / np.e), rel=1e-4)
+    assert float(q_of(inputs, temperature=0.1)[0, 0, 0, 1]) > 0.99
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**16))
+def test_permuting_the_pixels_permutes_the_soft_labels(seed):
+    inputs = make_inputs(seed, size=(1, 12))
+    order = np.random.default_rng(seed).permutation(12)
+    permuted = jax.tree.map(lambda array: array[:, :, order], inputs)
+    np.testing.assert_allclose(
+        soft_labels(permuted).probs, soft_labels(inputs).probs[:, :, order], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("feature", ["decoder", "logits", "probs", "rgb"])
+@pytest.mark.parametrize("mask", ["none", "same_class_correct"])
+def test_ignored_pixels_change_nothing_whatever_they_contain(feature, mask):
+    inputs = make_inputs(seed=5)
+    ignored = np.asarray(inputs.labels.mass) == 0
+    assert ignored.any()
+    options = {"feature": feature, "mask": mask, "centre": True}
+    expected = soft_labels(inputs, **options).probs
+
+    def spoil(array):
+        return jnp.where(ignored[..., None], jnp.nan, array)
+
+    spoilt = inputs._replace(
+        outputs=Outputs(spoil(inputs.outputs.logits), spoil(inputs.outputs.features)),
+        images=spoil(inputs.images),
+    )
+    np.testing.assert_array_equal(soft_labels(spoilt, **options).probs, expected)
+
+
+def test_masks_choose_the_sources():
+    # Labels 0 0 0 1; pixel 1 is wrong. The prediction of each pixel is unique, so q tells its
+    # sources.
+    index = jnp.array([[[0, 0, 0, 1]]])
+    probs = jnp.array([[[[0.9, 0.1], [0.3, 0.7], [0.8, 0.2], [0.4, 0.6]]]])
+    inputs = Inputs(
+        labels_from_index(index, 2, IGNORE),
+        Outputs(jnp.log(probs), jnp.ones((1, 1, 4, 2))),
+        jnp.zeros((1, 1, 4, 3)),
+    )
+    first = {
+        mask: float(q_of(inputs, mask=mask)[0, 0, 0, 0])
+        for mask in ("none", "same_class", "correct", "same_class_correct")
+    }
+    assert first["none"] == pytest.approx((0.3 + 0.8 + 0.4) / 3)
+    assert first["same_class"] == pytest.approx((0.3 + 0.8) / 2)
+    assert first["correct"] == pytest.approx((0.8 + 0.4) / 2)
+    assert first["same_class_correct"] == pytest.approx(0.8)
+    # The only pixel of its class has no source left, and keeps its label.
+    np.testing.assert_allclose(q_of(inputs, mask="same_class")[0, 0, 3], [0, 1], atol=1e-7)
+
+
+def test_centring_subtracts_the_mean_feature_of_the_sources():
+    inputs = make_inputs(seed=6, batch=1)
+    features, mass = inputs.outputs.features, inputs.labels.mass[..., None]
+    centred = features - (features * mass).sum((1, 2), keepdims=True) / mass.sum()
+    by_hand = inputs._replace(outputs=inputs.outputs._replace(features=centred))
+    np.testing.assert_allclose(q_of(inputs, centre=True), q_of(by_hand, centre=False), atol=1e-6)
+
+
+def test_ramp():
+    inputs = make_inputs(seed=7)
+    np.testing.assert_array_equal(soft_labels(inputs, progress=0.0).probs, inputs.labels.probs)
+    np.testing.assert_allclose(
+        soft_labels(inputs, progress=0.5, alpha=0.4).probs,
+        soft_labels(inputs, progress=0.0, alpha=0.2, ramp="constant").probs,
+        atol=1e-7,
+    )
+
+
+def test_gates():
+    inputs = make_inputs(seed=8)
+    truth, q = inputs.labels.probs, q_of(inputs)
+    agrees = (q.argmax(-1) == truth.argmax(-1))[..., None]
+    mass = inputs.labels.mass[..., None]
+    options = {"alpha": 0.5, "ramp": "constant"}
+    np.testing.assert_allclose(
+        soft_labels(inputs, gate="agree", **options).probs,
+        jnp.where(agrees, 0.5 * truth + 0.5 * mass * q, truth),
+        atol=1e-6,
+    )
+    alpha = 0.5 * (q * truth).sum(-1, keepdims=True)
+    np.testing.assert_allclose(
+        soft_labels(inputs, gate="confidence", **options).probs,
+        (1 - alpha) * truth + alpha * mass * q,
+        atol=1e-6,
+    )
+
+
+def test_prior_correction_divides_by_class_frequencies():
+    inputs = make_inputs(seed=9, batch=1)
+    frequencies = inputs.labels.probs.sum((0, 1, 2)) / inputs.labels.mass.sum()
+    corrected = q_of(inputs) / frequencies
+    corrected = corrected / jnp.maximum(corrected.sum(-1, keepdims=True), 1e-12)
+    np.testing.assert_allclose(q_of(inputs, prior="image"), corrected, atol=1e-6)
+    # After one batch the set is that image; after a second batch it is both.
+    np.testing.assert_allclose(q_of(inputs, prior="dataset"), corrected, atol=1e-6)
+    target = Pals(3, prior="dataset")
+    _, state = target.apply(inputs, target.init(), jnp.float32(0))
+    _, state = target.apply(inputs, state, jnp.float32(0))
+    np.testing.assert_allclose(state["class_mass"], 2 * inputs.labels.probs.sum((0, 1, 2)))
+
+
+def test_prior_gives_classes_absent_from_the_image_no_mass():
+    inputs = make_inputs(seed=9, batch=1, classes=3)
+    index = jnp.zeros(inputs.labels.mass.shape, int).at[0, 0, :3].set(1)
+    inputs = inputs._replace(labels=labels_from_index(index, 3, IGNORE))
+    q = q_of(inputs, prior="image")
+    assert (q[..., 2] == 0).all()
+    np.testing.assert_allclose(q.sum(-1), 1, atol=1e-6)
+
+
+def test_softmax_temperature():
+    inputs = make_inputs(seed=10)
+    cooler = inputs._replace(outputs=inputs.outputs._replace(logits=inputs.outputs.logits / 3))
+    np.testing.assert_allclose(q_of(inputs, softmax_temperature=3.0), q_of(cooler), atol=1e-6)
+
+
+def test_soft_ground_truth_flows_through():
+    inputs = make_inputs(seed=11)
+    rng = np.random.default_rng(11)
+    mass = jnp.asarray(rng.random(inputs.labels.mass.shape), jnp.float32)
+    probs = jnp.asarray(rng.dirichlet(np.ones(3), mass.shape), jnp.float32) * mass[..., None]
+    inputs = inputs._replace(labels=Labels(probs, mass))
+    soft = soft_labels(inputs, alpha=0.3, ramp="constant")
+    q = jnp.where(mass[..., None] > 0, q_of(inputs) / mass[..., None], 0)
+    np.testing.assert_allclose(soft.probs, 0.7 * probs + 0.3 * mass[..., None] * q, atol=1e-6)
+    # A cell less than half labelled is no source: a change of its prediction changes no other q.
+    weak = np.asarray(mass) < 0.5
+    logits = jnp.where(weak[..., None], 9.0, inputs.outputs.logits)
+    changed = q_of(inputs._replace(outputs=inputs.outputs._replace(logits=logits)))
+    np.testing.assert_array_equal(np.asarray(changed)[~weak], np.asarray(q_of(inputs))[~weak])
+
+
+# --- Grids ---------------------------------------------------------------------------------------
+
+
+def test_coarser_grid_takes_area_means():
+    inputs = make_inputs(seed=12, size=(8, 8), stride=2, ignored=0, batch=1)
+    probs = jax.nn.softmax(inputs.outputs.logits)
+
+    def halve(array):
+        return array.reshape(1, 2, 2, 2, 2, -1).mean((2, 4))
+
+    coarse = Inputs(
+        inputs.labels,
+        Outputs(jnp.log(halve(probs)), halve(inputs.outputs.features)),
+        inputs.images,
+    )
+    np.testing.assert_allclose(q_of(inputs, stride=4), q_of(coarse), atol=1e-5)
+
+
+def test_finer_grid_interpolates_logits_and_features():
+    inputs = make_inputs(seed=13, size=(8, 8), stride=4, ignored=0, batch=1)
+
+    def double(array):
+        return jax.image.resize(array, (1, 4, 4, array.shape[-1]), "linear")
+
+    fine = inputs._replace(
+        outputs=Outputs(double(inputs.outputs.logits), double(inputs.outputs.features))
+    )
+    np.testing.assert_allclose(q_of(inputs, stride=2), q_of(fine), atol=1e-5)
+
+
+def test_a_cell_needs_half_its_label():
+    # Cells of 2×2: the left one has 2 of 4 labelled pixels and serves, the right one 1 of 4.
+    index = jnp.array([[[0, IGNORE, 1, IGNORE], [0, IGNORE, IGNORE, IGNORE]]])
+    logits = jnp.array([[[[2.0, 0.0], [0.0, 2.0]]]])
+    inputs = Inputs(
+        labels_from_index(index, 2, IGNORE),
+        Outputs(logits, jnp.ones((1, 1, 2, 3))),
+        jnp.zeros((1, 2, 4, 3)),
+    )
+    q = q_of(inputs, exclude_self=False)
+    left = jax.nn.softmax(logits[0, 0, 0])
+    # The right pixel lies nearest to a cell without a source; what reaches it comes from the left
+    # cell.
+    np.testing.assert_allclose(q[0, 0, 0], left, atol=1e-6)
+    np.testing.assert_allclose(q[0, 0, 2], left, atol=1e-6)
+    # With the self-pair excluded nobody serves the left cell either, so the labels stay.
+    np.testing.assert_array_equal(q_of(inputs), inputs.labels.probs)
+
+
+def test_bilinear_upsampling_is_normalised_by_coverage():
+    inputs = make_inputs(seed=14, size=(8, 8), stride=4, ignored=0, batch=1)
+    q = q_of(inputs)
+    np.testing.assert_allclose(q.sum(-1), 1, atol=1e-6)
+    # One of four cells without label: the others still sum to 1 wherever one of them reaches.
+    index = np.array(inputs.labels.probs.argmax(-1))
+    index[0, :4, :4] = IGNORE
+    inputs = inputs._replace(labels=labels_from_index(jnp.asarray(index), 3, IGNORE))
+    q = np.asarray(q_of(inputs))
+    np.testing.assert_allclose(q.sum(-1)[index != IGNORE], 1, atol=1e-6)
+
+
+def test_nearest_same_class_upsampling_keeps_classes_apart():
+    # Left cell class 0, right cell class 1, each its own only source: q = p, without blending at
+    # the border.
+    index = jnp.array([[[0] * 4 + [1] * 4] * 4])
+    logits = jnp.array([[[[4.0, 0.0], [0.0, 4.0]]]])
+    inputs = Inputs(
+        labels_from_index(index, 2, IGNORE),
+        Outputs(logits, jnp.ones((1, 1, 2, 3))),
+        jnp.zeros((1, 4, 8, 3)),
+    )
+    q = q_of(inputs, affinity="identity", upsample="nearest_same_class")
+    np.testing.assert_allclose(
+        q, jax.nn.softmax(logits)[:, :, [0] * 4 + [1] * 4].repeat(4, 1), atol=1e-6
+    )
+    blended = q_of(inputs, affinity="identity", upsample="bilinear")
+    assert float(jnp.abs(blended - q).max()) > 0.1
+
+
+def test_nearest_same_class_falls_back_to_bilinear():
+    index = jnp.full((1, 4, 8), 2)  # no cell is of class 2 once the cells' argmax is 2 everywhere
+    inputs = make_inputs(seed=15, size=(4, 8), stride=4, ignored=0, batch=1)
+    inputs = inputs._replace(labels=labels_from_index(index.at[0, 0, 0].set(1), 3, IGNORE))
+    nearest = q_of(inputs, upsample="nearest_same_class")
+    np.testing.assert_allclose(nearest[0, 0, 0], q_of(inputs)[0, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(9, 11), (5, 7)])
+@pytest.mark.parametrize("stride", [0, 1, 2, 8])
+def test_sizes_that_do_not_divide(size, stride):
+    inputs = make_inputs(seed=16, size=size, stride=4)
+    for upsample in ("bilinear", "nearest_same_class"):
+        soft = soft_labels(inputs, stride=stride, upsample=upsample)
+        np.testing.assert_allclose(soft.probs.sum(-1), inputs.labels.mass, atol=1e-6)
+
+
+def test_an_image_without_labels_stays_empty():
+    inputs = make_inputs(ignored=1.1)
+    for options in itertools.product(("exp_cosine", "identity"), ("none", "image", "dataset")):
+        soft = soft_labels(inputs, affinity=options[0], prior=options[1], centre=True)
+        assert (soft.probs == 0).all()
+
+
+# --- Diagnostics and options ---------------------------------------------------------------------
+
+
+def diagnose(inputs, **options):
+    target = Pals(inputs.labels.probs.shape[-1], **options)
+    found = jax.jit(target.diagnostics)(inputs, target.init(), jnp.float32(1))
+    return {name: float(value) for name, value in found.items()}
+
+
+def test_diagnostics_of_a_uniform_affinity():
+    inputs = make_inputs(seed=17, size=(4, 5), ignored=0, batch=1)
+    found = diagnose(inputs, affinity="uniform", exclude_self=False)
+    assert found["effective_sources"] == pytest.approx(20, rel=1e-5)
+    frequencies = np.asarray(inputs.labels.probs.mean((0, 1, 2)))
+    assert found["true_class_weight"] == pytest.approx((frequencies**2).sum(), rel=1e-5)
+    q = np.asarray(jax.nn.softmax(inputs.outputs.logits).mean((0, 1, 2)))
+    divergence = (q * np.log(q / frequencies)).sum()
+    assert found["kl_to_frequencies"] == pytest.approx(divergence, abs=1e-5)
+    assert found["q_agreement"] == pytest.approx(frequencies[q.argmax()], rel=1e-5)
+
+
+def test_diagnostics_of_identity_and_of_one_hot():
+    inputs = make_inputs(seed=18)
+    found = diagnose(inputs, affinity="identity", alpha=0.0)
+    assert found["effective_sources"] == pytest.approx(1)
+    assert found["true_class_weight"] == pytest.approx(1)
+    assert found["target_entropy"] == pytest.approx(0, abs=1e-6)
+    one_hot = TARGETS["one_hot"](3)
+    entropy = one_hot.diagnostics(inputs, one_hot.init(), jnp.float32(1))["target_entropy"]
+    assert float(entropy) == pytest.approx(0, abs=1e-6)
+
+
+def test_diagnostics_look_at_the_affinity_that_is_applied():
+    inputs = make_inputs(seed=19, size=(20, 20), batch=1)
+    found = diagnose(inputs, temperature=0.05, mask="same_class", centre=True)
+    assert found["true_class_weight"] == pytest.approx(1, rel=1e-5)
+    assert 1 < found["effective_sources"] < 400
+
+
+EVERY_CHOICE = {
+    "affinity": ("exp_cosine", "linear_cosine", "relu_cosine", "uniform", "identity"),
+    "mask": ("none", "same_class", "correct", "same_class_correct"),
+    "feature": ("decoder", "logits", "probs", "rgb"),
+    "gate": ("none", "agree", "confidence"),
+    "prior": ("none", "image", "dataset"),
+    "ramp": ("linear", "constant"),
+    "upsample": ("bilinear", "nearest_same_class"),
+    "stride": (0, 1, 4, 8),
+    "centre": (False, True),
+    "exclude_self": (False, True),
+    "implementation": ("dense", "tiled"),
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(options=st.fixed_dictionaries({k: st.sampled_from(v) for k, v in EVERY_CHOICE.items()}))
+def test_any_combination_of_options_gives_soft_labels_of_the_right_mass(options):
+    inputs = make_inputs(seed=20, size=(8, 12), stride=4)
+    target = Pals(3, **options)
+    soft, state = jitted(target)(inputs, target.init(), jnp.float32(0.7))
+    np.testing.assert_allclose(soft.probs.sum(-1), inputs.labels.mass, atol=1e-5)
+    assert (soft.probs >= 0).all()
+    assert jax.tree.structure(state) == jax.tree.structure(target.init())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"affinity": "cosine"}, "affinity.*exp_cosine.*identity.*'cosine'"),
+        ({"mask": "same"}, "mask"),
+        ({"alpha": 1.5}, r"alpha.*\[0, 1\].*1.5"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"stride": -1}, "stride"),
+        ({"upsample": "cubic"}, "upsample"),
+    ],
+)
+def test_bad_options_are_named(options, told):
+    with pytest.raises(ValueError, match=told):
+        Pals(3, **options)
+
+
+def test_a_stride_that_does_not_fit_is_named():
+    with pytest.raises(ValueError, match=r"stride.*4.*found 3"):
+        soft_labels(make_inputs(size=(8, 8), stride=4), stride=3)

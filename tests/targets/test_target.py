@@ -1,0 +1,30 @@
+import jax.numpy as jnp
+import numpy as np
+
+from pals_jax.outputs import Outputs
+from pals_jax.targets import TARGETS, Inputs, labels_from_index
+
+
+def test_labels_from_index():
+    labels = labels_from_index(jnp.array([[[2, 0, 255]]]), 3, 255)
+    np.testing.assert_array_equal(labels.probs[0, 0], [[0, 0, 1], [1, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(labels.mass[0, 0], [1, 1, 0])
+
+
+def test_an_ignore_index_inside_the_one_hot_range_has_no_mass():
+    labels = labels_from_index(jnp.array([[[3, 1]]]), 4, 3)
+    np.testing.assert_array_equal(labels.probs[0, 0], [[0, 0, 0, 0], [0, 1, 0, 0]])
+
+
+def test_one_hot_returns_the_labels():
+    labels = labels_from_index(jnp.array([[[2, 0, 255]]]), 3, 255)
+    outputs = Outputs(jnp.zeros((1, 1, 1, 3)), jnp.zeros((1, 1, 1, 2)))
+    target = TARGETS["one_hot"](3)
+    soft, state = target.apply(
+        Inputs(labels, outputs, jnp.zeros((1, 1, 3, 3))), target.init(), jnp.float32(0)
+    )
+    assert soft is labels
+    assert state == {}
+    assert target.penalty(outputs.logits, labels) is None
+    assert target.end_epoch(state) == {}
+    assert not target.needs_previous

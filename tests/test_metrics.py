@@ -1,0 +1,106 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pals_jax import metrics
+
+
+def test_confusion_matrix_by_hand():
+    labels = jnp.array([[0, 0, 1, 2, 255]])
+    predictions = jnp.array([[0, 1, 1, 0, 2]])
+    found = metrics.confusion_matrix(labels, predictions, 3, 255)
+    np.testing.assert_array_equal(found, [[1, 1, 0], [0, 1, 0], [1, 0, 0]])
+    assert found.dtype == jnp.int32
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**16))
+def test_confusion_matrix_counts_every_valid_pixel_once(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([0, 1, 2, 3, 7], (2, 5, 6))
+    predictions = rng.integers(0, 4, (2, 5, 6))
+    found = np.asarray(
+        metrics.confusion_matrix(jnp.asarray(labels), jnp.asarray(predictions), 4, 7)
+    )
+    expected = np.zeros((4, 4), int)
+    for truth, guess in zip(labels.ravel(), predictions.ravel(), strict=True):
+        if truth != 7:
+            expected[truth, guess] += 1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_iou_by_hand():
+    confusion = np.array([[3, 1, 0, 0], [2, 4, 0, 0], [0, 0, 0, 0], [0, 0, 5, 0]])
+    found = metrics.iou(confusion)
+    # Class 2 is predicted but never true: 0, not absent. Class 3 is true but never predicted: 0.
+    np.testing.assert_allclose(found, [3 / 6, 4 / 7, 0, 0])
+    assert metrics.mean_iou(confusion) == pytest.approx((3 / 6 + 4 / 7) / 4)
+    assert metrics.pixel_accuracy(confusion) == pytest.approx(7 / 15)
+
+
+def test_absent_classes_do_not_count():
+    confusion = np.array([[3, 0, 1], [0, 0, 0], [0, 0, 4]])
+    found = metrics.iou(confusion)
+    assert np.isnan(found[1])
+    assert metrics.mean_iou(confusion) == pytest.approx((3 / 4 + 4 / 5) / 2)
+
+
+def test_nothing_counted():
+    empty = np.zeros((2, 2))
+    assert np.isnan(metrics.iou(empty)).all()
+    assert np.isnan(metrics.mean_iou(empty))
+    assert np.isnan(metrics.pixel_accuracy(empty))
+    assert np.isnan(metrics.Calibration.empty().result()["ece"])
+
+
+def test_mean_iou_of_a_set_is_not_the_mean_over_its_images():
+    first, second = np.array([[9, 1], [0, 0]]), np.array([[0, 0], [5, 5]])
+    together = metrics.mean_iou(first + second)
+    apart = (metrics.mean_iou(first) + metrics.mean_iou(second)) / 2
+    assert together == pytest.approx((9 / 15 + 5 / 11) / 2)
+    assert together != pytest.approx(apart)
+
+
+def test_calibration_by_hand():
+    # Confidences 0.9 (right), 0.8 (wrong), 0.6 (right), and one ignored pixel.
+    probs = jnp.array([[[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [1.0, 0.0]]])
+    labels = jnp.array([[0, 0, 0, 255]])
+    found = metrics.Calibration.empty(5).update(probs, labels, 255).result()
+    # Bins of 0.2: 0.6 falls in (0.4, 0.6], 0.8 in (0.6, 0.8], 0.9 in (0.8, 1].
+    assert found["count"] == [0, 0, 1, 1, 1]
+    assert found["accuracy"] == [None, None, 1.0, 0.0, 1.0]
+    assert found["ece"] == pytest.approx((0.4 + 0.8 + 0.1) / 3, abs=1e-6)
+
+
+def test_calibration_merges_to_that_of_the_whole_set():
+    rng = np.random.default_rng(0)
+    probs = jnp.asarray(rng.dirichlet(np.ones(3), (4, 5, 6)), jnp.float32)
+    labels = jnp.asarray(rng.choice([0, 1, 2, 255], (4, 5, 6)))
+    whole = metrics.Calibration.empty().update(probs, labels, 255)
+    parts = metrics.Calibration.empty()
+    for i in range(4):
+        parts = parts.merge(metrics.Calibration.of_batch(probs[i], labels[i], 255))
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    # The definition once more, pixel by pixel in float64.
+    valid = np.asarray(labels) != 255
+    confidence = np.asarray(probs, np.float64).max(-1)[valid]
+    right = (np.asarray(probs).argmax(-1) == np.asarray(labels))[valid]
+    bins = np.ceil(confidence * 15).astype(int) - 1
+    gaps = [abs(right[bins == b].sum() - confidence[bins == b].sum()) for b in range(15)]
+    assert whole.result()["ece"] == pytest.approx(sum(gaps) / valid.sum(), rel=1e-5)
+
+
+def test_calibration_of_millions_of_pixels_is_not_rounded_away():
+    # A float32 running sum of 4 million values near 0.97 would be off by percents.
+    probs = jnp.full((1, 2048, 2048, 2), jnp.array([0.97, 0.03]))
+    labels = jnp.zeros((1, 2048, 2048), int)
+    found = metrics.Calibration.empty().update(probs, labels, 255).result()
+    assert found["ece"] == pytest.approx(0.03, abs=1e-5)
+
+
+def test_shapes_that_differ_are_named():
+    with pytest.raises(ValueError, match=r"\(1, 2\).*\(1, 3\)"):
+        metrics.confusion_matrix(jnp.zeros((1, 2), int), jnp.zeros((1, 3), int), 2, 255)
