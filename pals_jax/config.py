@@ -13,6 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from pals_jax.errors import ConfigError
+from pals_jax.models import MODELS
 from pals_jax.objectives import OBJECTIVES
 from pals_jax.targets import TARGETS
 
@@ -20,10 +22,6 @@ from pals_jax.targets import TARGETS
 # learns.
 _FREE_SECTIONS = ("log", "checkpoint", "eval", "predict", "num_devices")
 _FREE_FIELDS = ("data.root", "data.data_dir", "data.workers")
-
-
-class ConfigError(ValueError):
-    """A field of the configuration has a value that it cannot have."""
 
 
 def default_config() -> ConfigDict:
@@ -193,6 +191,7 @@ def _check_values(config: ConfigDict) -> None:
           f"a multiple of config.accumulation = {config.accumulation}")  # fmt: skip
     require(config.objective in OBJECTIVES, "objective", f"one of {sorted(OBJECTIVES)}")
     require(0 <= config.ema_decay < 1, "ema_decay", "in [0, 1)")
+    require(config.model.name in MODELS, "model.name", f"one of {sorted(MODELS)}")
     require(config.model.dtype in ("float32", "bfloat16"), "model.dtype", "float32 or bfloat16")
     require(config.model.output_stride in (8, 16), "model.output_stride", "8 or 16")
     crop = config.data.crop_size

@@ -121,25 +121,24 @@ def result(evaluation: Evaluation, meta: Meta, config: ConfigDict, step: int) ->
     per_class = metrics.iou(evaluation.confusion)
     calibration = evaluation.calibration.result()
     return {
-        "mean_iou": evaluation.mean_iou,
-        "iou": {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(meta.classes, per_class, strict=True)
-        },
-        "pixel_accuracy": metrics.pixel_accuracy(evaluation.confusion),
-        "ece": calibration["ece"],
+        "mean_iou": _or_none(evaluation.mean_iou),
+        "iou": dict(zip(meta.classes, map(_or_none, per_class), strict=True)),
+        "pixel_accuracy": _or_none(metrics.pixel_accuracy(evaluation.confusion)),
+        "ece": _or_none(calibration["ece"]),
         "split": config.eval.split,
         "images": len(evaluation.ids),
         "ids_hash": data.ids_hash(evaluation.ids),
         "checkpoint_step": step,
         "seed": config.seed,
-        "target": config.target.to_dict(),
-        "subset": config.data.subset,
-        "pixels": evaluation.confusion.sum(axis=1).tolist(),
         "confusion": evaluation.confusion.tolist(),
-        "calibration": calibration,
+        "calibration": {name: calibration[name] for name in ("accuracy", "confidence", "count")},
         "versions": versions(),
     }
+
+
+def _or_none(value: float) -> float | None:
+    """NaN, which JSON lacks, as null."""
+    return None if np.isnan(value) else float(value)
 
 
 def versions() -> dict[str, str]:
@@ -154,19 +153,23 @@ def versions() -> dict[str, str]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """A result as text: IoU per class with its share of the pixels, then the totals."""
+    """A result as text: IoU per class with its share of the true pixels, then the totals."""
     width = max(len("class"), *(len(name) for name in found["iou"]))
-    total = max(sum(found["pixels"]), 1)
+    pixels = np.sum(found["confusion"], axis=1)
+    shares = 100 * pixels / max(pixels.sum(), 1)
     lines = [
-        f"{found['split']}: {found['images']} images at full resolution, checkpoint "
-        f"{found['checkpoint_step']}",
+        f"{found['split']}: {found['images']} images at full resolution, "
+        f"checkpoint {found['checkpoint_step']}",
         f"{'class':<{width}}  IoU %  pixels %",
     ]
-    for (name, value), pixels in zip(found["iou"].items(), found["pixels"], strict=True):
-        shown = "    –" if value is None else f"{100 * value:5.1f}"
-        lines.append(f"{name:<{width}}  {shown}  {100 * pixels / total:8.2f}")
+    for (name, value), share in zip(found["iou"].items(), shares, strict=True):
+        lines.append(f"{name:<{width}}  {_percent(value):>5}  {share:8.2f}")
     lines += [
-        f"{'mIoU':<{width}}  {100 * found['mean_iou']:5.1f}",
-        f"pixel accuracy {100 * found['pixel_accuracy']:.1f} %, ECE {100 * found['ece']:.1f} %",
+        f"{'mIoU':<{width}}  {_percent(found['mean_iou']):>5}",
+        f"pixel accuracy {_percent(found['pixel_accuracy'])} %, ECE {_percent(found['ece'])} %",
     ]
     return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{100 * share:.1f}"

@@ -7,7 +7,7 @@ which pixels are real.
 
 import collections
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -120,7 +120,9 @@ def padded_batches(
         yield _pad(rest, shape, batch_size, ignore)
 
 
-def _pad(examples: data.Examples, shape: Size, batch_size: int, ignore: int) -> PaddedBatch:
+def _pad(
+    examples: Sequence[data.Example], shape: Size, batch_size: int, ignore: int
+) -> PaddedBatch:
     image = np.zeros((batch_size, *shape, 3), examples[0]["image"].dtype)
     valid = np.zeros((batch_size, *shape), bool)
     labelled = "label" in examples[0]

@@ -6,24 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from pals_jax import config as configs
 from pals_jax.checkpoints import CheckpointError
 from pals_jax.data import DataError
+from pals_jax.errors import ConfigError
 from pals_jax.evaluate import evaluate
 from pals_jax.interrupt import Interrupted
 from pals_jax.predict import predict
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
-_MODES = {"train": train_and_evaluate, "evaluate": evaluate, "predict": predict}
 _FROM_WORKDIR = Path(__file__).with_name("config_from_workdir.py")
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to run. evaluate and predict use that of the work directory by default."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
-_MODE = flags.DEFINE_enum("mode", "train", list(_MODES), "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
@@ -41,8 +41,24 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         # So ml_collections reports an unknown field, with a suggestion; the text is a quoted
         # string.
         sys.exit(f"ConfigError: unknown field {str(error.args[0]).strip()}")
-    except configs.ConfigError as error:
+    except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
+
+
+def run(mode: str, config: ConfigDict, workdir: Path) -> None:
+    """Runs one mode and, after training, tells what was written and what to try next."""
+    if mode == "evaluate":
+        evaluate(config, workdir)
+    elif mode == "predict":
+        predict(config, workdir)
+    else:
+        train_and_evaluate(config, workdir)
+        written = ("result.json", "metrics.jsonl", "panels", "tensorboard", "checkpoints")
+        print("wrote " + ", ".join(str(workdir / n) for n in written if (workdir / n).exists()))
+        print(
+            "next: python -m pals_jax.main --mode=predict "
+            f"--workdir={workdir} --config.predict.images=FOLDER_OF_PHOTOS"
+        )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -55,11 +71,11 @@ def main(arguments: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
     try:
-        _MODES[_MODE.value](configs.resolve(_CONFIG.value), Path(_WORKDIR.value))
+        run(_MODE.value, configs.resolve(_CONFIG.value), Path(_WORKDIR.value))
     except Interrupted as stop:
         print(stop)
         sys.exit(stop.exit_code)
-    except (configs.ConfigError, DataError, CheckpointError, NonFiniteError) as error:
+    except (ConfigError, DataError, CheckpointError, NonFiniteError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

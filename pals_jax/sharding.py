@@ -5,6 +5,8 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from pals_jax.errors import ConfigError
+
 
 def data_mesh(num_devices: int = 0) -> Mesh:
     """A mesh with the one axis "data" over the first `num_devices` devices, all of them if 0.
@@ -12,11 +14,11 @@ def data_mesh(num_devices: int = 0) -> Mesh:
     The axis is Auto: with explicit axes, indexing a batch by a permutation would raise.
 
     Raises:
-      ValueError: there are fewer devices.
+      ConfigError: there are fewer devices.
     """
     devices = jax.devices()
     if num_devices > len(devices):
-        raise ValueError(
+        raise ConfigError(
             f"config.num_devices is {num_devices}, but JAX sees {len(devices)}: {devices}"
         )
     devices = devices[: num_devices or None]

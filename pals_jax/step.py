@@ -90,7 +90,7 @@ def make_train_step(
         finite = tree_finite(new_state) & jnp.isfinite(metrics["loss"])
         metrics |= {
             "learning_rate": jnp.asarray(schedule(state.step)),
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
             "finite": finite,
         }
         return select(finite, new_state, state), metrics

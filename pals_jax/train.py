@@ -18,6 +18,7 @@ from PIL import Image
 from pals_jax import config as configs
 from pals_jax import data, evaluate, networks, sharding, state, visualize, writers
 from pals_jax.checkpoints import Checkpoints, Meta
+from pals_jax.errors import ConfigError
 from pals_jax.interrupt import Interrupted, StopSignal
 from pals_jax.models import Apply
 from pals_jax.objectives import OBJECTIVES, Supervised
@@ -105,6 +106,10 @@ def train_and_evaluate(
         if checkpoints.latest == config.total_steps and (workdir / "result.json").exists():
             return _already_finished(workdir)
         run_data = run_data or open_data(config)
+        if config.eval.checkpoint == "best" and not len(run_data.dev):
+            raise ConfigError(
+                'config.eval.checkpoint is "best", but config.data.dev, to choose on, is empty'
+            )
         _check_ids(run_data.ids, workdir, resuming=checkpoints.latest is not None)
         workdir.mkdir(parents=True, exist_ok=True)
         configs.save(config, saved_config)
@@ -116,7 +121,7 @@ def train_and_evaluate(
 def _check_batch(config: ConfigDict, mesh: Mesh) -> None:
     part = config.batch_size // config.accumulation
     if part % mesh.size:
-        raise configs.ConfigError(
+        raise ConfigError(
             f"config.batch_size = {config.batch_size} in config.accumulation = "
             f"{config.accumulation} parts makes parts of "
             f"{part}, which do not divide by {mesh.size} devices: use a multiple of "
@@ -214,7 +219,7 @@ class _Run:
                     progress.start(self.step)
                 last, stopping = self.step == total, stop.signum is not None
                 log = last or self.step % config.log.every == 0
-                choose = bool(self.data.dev) and (last or self.step % config.eval.every == 0)
+                choose = len(self.data.dev) > 0 and (last or self.step % config.eval.every == 0)
                 save = last or stopping or choose or self.step % config.checkpoint.every == 0
                 if log or save:
                     scalars = self._collect(pending)
@@ -267,7 +272,7 @@ class _Run:
 
         def in_parts(array: np.ndarray) -> np.ndarray:
             if len(array) != self.config.batch_size:
-                raise ValueError(
+                raise data.DataError(
                     f"the data gave a batch of {len(array)} images, config.batch_size is "
                     f"{self.config.batch_size}"
                 )
@@ -335,6 +340,7 @@ class _Run:
             self.config.eval,
             self.mesh,
         )
-        writer.scalars(self.step, {"dev/mean_iou": evaluation.mean_iou})
-        print(f"step {self.step}: mIoU on dev {100 * evaluation.mean_iou:.1f} %", flush=True)
-        return evaluation.mean_iou
+        score = evaluation.mean_iou
+        writer.scalars(self.step, {"dev/mean_iou": score})
+        print(f"step {self.step}: mIoU on dev {100 * score:.1f} %", flush=True)
+        return score

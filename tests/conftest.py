@@ -1,9 +1,77 @@
-"""Runs before any import of JAX: four fake CPU devices."""
+"""Runs before any import of JAX: four fake CPU devices, and one compilation cache for the whole session."""
 
+import itertools
 import os
+import tempfile
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+_cache = tempfile.TemporaryDirectory(prefix="pals_jax_tests_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from pals_jax import data  # noqa: E402
+from pals_jax.config import default_config  # noqa: E402
+from pals_jax.train import RunData  # noqa: E402
+
+CLASSES = ("ground", "wall", "sky")
+SIZE = (32, 32)
+
+
+def draw_example(seed, size=SIZE, ignored=0.1):
+    """A noisy image of three bands whose colour tells the class, a few pixels without label."""
+    rng = np.random.default_rng(seed)
+    borders = np.sort(rng.integers(1, size[0], 2))
+    rows = np.searchsorted(borders, np.arange(size[0]), side="right")
+    label = np.repeat(rows[:, None], size[1], 1).astype(np.int32)
+    image = (label[..., None] * 90 + rng.integers(0, 60, (*size, 3))).astype(np.uint8)
+    label[rng.random(size) < ignored] = 255
+    return {"image": image, "label": label, "id": f"image{seed}"}
+
+
+def draw_batch(seed, batch_size, size=SIZE):
+    """A batch whose images hold ever more pixels without label."""
+    examples = [
+        draw_example(1000 * seed + i, size, ignored=0.9 * i / batch_size) for i in range(batch_size)
+    ]
+    keys = ("image", "label", "id")
+    return {"labeled": {key: np.stack([e[key] for e in examples]) for key in keys}}
+
+
+@pytest.fixture
+def config():
+    """The smallest run that still has every part."""
+    config = default_config()
+    config.total_steps = 4
+    config.batch_size = 4
+    config.num_devices = 1
+    config.model.name = "deeplabv3plus_resnet18"
+    config.model.width = 8
+    config.model.decoder_channels = 16
+    config.data.crop_size = SIZE
+    config.log.every = 2
+    config.log.panels_every = 0
+    config.checkpoint.every = 2
+    config.eval.batch_size = 2
+    return config
+
+
+@pytest.fixture
+def run_data():
+    """Makes data in memory: deterministic batches and three images to evaluate."""
+
+    def make(batch_size=4, dev=0):
+        dataset = data.Dataset("bands", CLASSES, data.default_palette(3), ignore=255)
+        batches = (draw_batch(seed, batch_size) for seed in itertools.count())
+        evaluation = [draw_example(seed) for seed in range(3)]
+        held_out = [draw_example(seed) for seed in range(100, 100 + dev)]
+        return RunData(dataset, batches, evaluation, held_out, ids=("a", "b"))
+
+    return make

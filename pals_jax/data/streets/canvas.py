@@ -13,7 +13,7 @@ from pals_jax.data.streets.shapes import Colour
 from pals_jax.data.streets.view import NEAR, Camera, Light
 
 IGNORE = 255
-_SHIFT = 4  # cv2 draws on a grid of 1/16 pixel, in integers, hence alike on every machine
+_SHIFT = 4  # cv2 draws on a grid of 1/16 pixel: rounding hides how machines differ in last bits
 
 
 class Class(IntEnum):
@@ -79,7 +79,7 @@ class Canvas:
     def fill(
         self,
         polygons: Float[np.ndarray, "*m n 3"],
-        colours: Float[np.ndarray, "*m 3"] | None,
+        colours: Float[np.ndarray, "*#m 3"] | None,
         label: int,
         grain: float = 0.0,
         *,
@@ -167,7 +167,7 @@ class Canvas:
         self,
         kind: str,
         points: Float[np.ndarray, "*m n 3"],
-        colours: Float[np.ndarray, "*m 3"] | None,
+        colours: Float[np.ndarray, "*#m 3"] | None,
         label: int | None,
         grain: float = 0.0,
         glow: bool | Bool[np.ndarray, " m"] = False,

@@ -22,15 +22,15 @@ def photograph(
     """
     height, width = grain.shape
     scale = height / 128  # blur and texture keep their size relative to the image
-    harm = rng.uniform(0.1, 1.0)  # how bad a day this camera has
+    harm = rng.uniform(0.2, 1.0) ** 2  # how bad a day this camera has
 
     fine, coarse = (_noise(rng, height, width, nodes) for nodes in (128, 32))
     texture = rng.uniform(0.05, 0.2) * fine + rng.uniform(0.05, 0.25) * coarse
     texture *= grain.astype(np.float32) / 255
-    uneven = rng.uniform(0.02, 0.14) * _noise(rng, height, width, 4)
+    uneven = rng.uniform(0.02, 0.1) * _noise(rng, height, width, 4)
     photo = image * np.maximum(1 + texture + uneven, 0)[..., None]
 
-    saturation, cast = 1.1 - rng.uniform(0, 0.8) * harm, np.exp(rng.normal(0, 0.08, 3))
+    saturation, cast = 1.1 - rng.uniform(0, 0.7) * harm, np.exp(rng.normal(0, 0.06, 3))
     photo = cv2.transform(photo, cast[:, None] * (saturation * np.eye(3) + (1 - saturation) / 3))
     photo = _develop(rng, np.clip(photo, 0, 255).astype(np.uint8), harm)
 

@@ -126,7 +126,7 @@ def pole(canvas: Canvas, rng: Rng, u: float, z: float, kind: str) -> None:
 def _sign(canvas: Canvas, rng: Rng, u: float, y: float, z: float) -> None:
     """A traffic sign centred at height `y`, now and then seen from behind."""
     shape = rng.choice(["disc", "triangle", "square", "board"], p=[0.4, 0.25, 0.2, 0.15])
-    size = rng.uniform(0.3, 0.5)
+    size = rng.uniform(0.32, 0.55)
     outline = {
         "disc": ring(12),
         "triangle": trapezoid(0.0, -1.1, 1.2, 0.8) * [1, rng.choice([-1, 1])],

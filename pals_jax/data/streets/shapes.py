@@ -32,8 +32,8 @@ def any_colour(rng: Rng) -> Colour:
 
 def leaf_colour(rng: Rng) -> Colour:
     """Green or olive; now and then autumn yellow, red or brown."""
-    if rng.random() < 0.65:
-        return hsv(rng.uniform(0.18, 0.38), rng.uniform(0.2, 0.7), rng.uniform(0.2, 0.6))
+    if rng.random() < 0.75:
+        return hsv(rng.uniform(0.18, 0.38), rng.uniform(0.25, 0.8), rng.uniform(0.2, 0.6))
     return hsv(rng.uniform(0.02, 0.16), rng.uniform(0.15, 0.7), rng.uniform(0.25, 0.7))
 
 

@@ -84,7 +84,7 @@ class Street:
 
     def _crosses(self, near: float, far: float) -> bool:
         """Whether another road crosses between these distances."""
-        return near < self._junction + _CROSSROAD and far > self._junction
+        return bool(near < self._junction + _CROSSROAD and far > self._junction)
 
     def _place_end(self) -> None:
         """In some streets a row of houses closes the view."""
@@ -165,7 +165,7 @@ class Street:
         for _ in range(rng.poisson(1.8)):
             u = side * (half + rng.uniform(0.3, max(0.5, self._kerb[side] - 0.5)))
             kind = str(rng.choice(["sign", "light", "bollard"], p=[0.5, 0.25, 0.25]))
-            self._place_pole(u, rng.uniform(5, 32), kind)
+            self._place_pole(u, rng.uniform(5, 28), kind)
         for _ in range(rng.poisson(1.0)):
             u, z = side * (half + rng.uniform(0.4, self._kerb[side])), rng.uniform(4, 35)
             if not self._crosses(z - 1, z + 1) and self._claim(u, z, 0.8, 0.5, 1.0):
@@ -207,14 +207,14 @@ class Street:
         """Pedestrians, alone or in groups, on pavements and crossing; cyclists."""
         rng, half = self._rng, self._half
         for side in (-1, 1):
-            for _ in range(rng.poisson(2.4)):
-                u, z = side * (half + rng.uniform(0.1, self._kerb[side])), rng.uniform(5, 35)
+            for _ in range(rng.poisson(1.8)):
+                u, z = side * (half + rng.uniform(0.1, self._kerb[side])), rng.uniform(5, 28)
                 for _ in range(1 + rng.poisson(0.5)):
                     self._place_pedestrian(u + rng.normal(0, 0.5), z + rng.normal(0, 0.5))
         for _ in range(rng.poisson(0.5)):
-            self._place_pedestrian(rng.uniform(-half, half), rng.uniform(6, 30))
+            self._place_pedestrian(rng.uniform(-half, half), rng.uniform(6, 25))
         for _ in range(rng.poisson(1.2)):
-            u, z = rng.choice([-1, 1]) * half * rng.uniform(0.3, 1.3), rng.uniform(5, 26)
+            u, z = rng.choice([-1, 1]) * half * rng.uniform(0.3, 1.3), rng.uniform(5, 20)
             yaw = rng.choice([0, np.pi / 2, -np.pi / 2], p=[0.5, 0.25, 0.25]) + rng.normal(0, 0.35)
             if self._claim(u, z, 0.8, 1.2, 1.4):
                 self._add(z, traffic.cyclist, u, z, yaw)
@@ -276,7 +276,7 @@ class Street:
     def _paint_ground(self) -> None:
         """Grass or paving beyond the street, the lots, and the pavements with their kerbs."""
         rng, half, far = self._rng, self._half, self._canvas.camera.far
-        paving = greyish(rng, 0.22, 0.75, 0.15)
+        paving = greyish(rng, 0.3, 0.8, 0.2)
         if rng.random() < 0.2:
             paving = hsv(rng.uniform(0, 0.1), rng.uniform(0.15, 0.5), rng.uniform(0.3, 0.7))
         lawn = (leaf_colour(rng), Class.VEGETATION)
@@ -298,7 +298,7 @@ class Street:
     def _paint_road(self) -> None:
         """Asphalt with patches, manholes, puddles, lane markings and a zebra: all of it road."""
         rng, half, far = self._rng, self._half, self._canvas.camera.far
-        asphalt, grain = greyish(rng, 0.2, 0.65, 0.12), rng.uniform(0.1, 0.7)
+        asphalt, grain = greyish(rng, 0.15, 0.6, 0.1), rng.uniform(0.1, 0.7)
 
         def lay(left: float, right: float, near: float, end: float, colour: Colour) -> None:
             self._lay(left, right, near, end, colour, Class.ROAD, grain)

@@ -54,7 +54,7 @@ class Camera:
         return cls(
             height=height,
             width=width,
-            focal=rng.uniform(0.9, 1.5),
+            focal=rng.uniform(1.0, 1.6),
             horizon=rng.uniform(0.32, 0.58),
             roll=rng.normal(0, 0.02),
             eye=eye,
@@ -112,7 +112,7 @@ class Light:
         cast, left, lamps = (0.1, 0.0), 1.0, 0.05
         shadow, density = rng.uniform(0.1, 0.25), rng.uniform(0, 0.008)
         haze = zenith = greyish(rng, 0.5, 0.95, 0.15)
-        weather = rng.choice(["sun", "clouds", "dusk", "fog"], p=[0.35, 0.3, 0.18, 0.17])
+        weather = rng.choice(["sun", "clouds", "dusk", "fog"], p=[0.38, 0.32, 0.16, 0.14])
         if weather == "sun":
             haze = hsv(0.6 + rng.normal(0, 0.05), rng.uniform(0, 0.2), rng.uniform(0.65, 1.0))
             zenith = hsv(rng.uniform(0.55, 0.64), rng.uniform(0.2, 0.75), rng.uniform(0.5, 0.95))
@@ -125,9 +125,9 @@ class Light:
         elif weather == "dusk":
             haze = hsv(rng.uniform(-0.05, 0.12), rng.uniform(0.1, 0.7), rng.uniform(0.35, 0.85))
             zenith = hsv(rng.uniform(0.58, 0.75), rng.uniform(0.2, 0.7), rng.uniform(0.15, 0.55))
-            lamps, bright = rng.uniform(0.2, 0.6), rng.uniform(0.35, 0.65)
+            lamps, bright = rng.uniform(0.2, 0.6), rng.uniform(0.4, 0.7)
         else:
-            density, bright = rng.uniform(0.012, 0.035), rng.uniform(0.5, 0.95)
+            density, bright = rng.uniform(0.01, 0.028), rng.uniform(0.5, 0.95)
         warm = rng.normal(0, 0.06)
         tint = bright * np.array([1 + warm, 1, 1 - warm])
         return cls(tint, haze, zenith, density, shadow, cast, left, lamps)

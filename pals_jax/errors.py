@@ -1,0 +1,5 @@
+"""Errors that end a run with an explanation instead of a traceback."""
+
+
+class ConfigError(ValueError):
+    """A field of the configuration has a value that it cannot have."""

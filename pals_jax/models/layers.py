@@ -1,0 +1,166 @@
+"""Layers with the geometry and the defaults of PyTorch: images [B,H,W,C], kernels [h,w,in,out].
+
+A window of size k and dilation d is padded by d·(k // 2) on both sides. "SAME" would pad a strided
+window unevenly, and so shift its grid by a pixel against every network trained in PyTorch.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+# Fewer input channels than this leave the products of `_nine_products` too thin to pay.
+_MIN_CHANNELS_FOR_PRODUCTS = 256
+
+
+class Conv(nnx.Module):
+    """A square convolution without bias (BatchNorm follows it), initialised as in torchvision.
+
+    Parameters are float32; inputs and kernel are cast to `dtype`, in which the result comes.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        self.kernel = nnx.Param(kaiming_normal(rngs.params(), size, in_channels, out_channels))
+        self.stride = stride
+        self.dilation = dilation
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b p q o"]:
+        """Output [B, ceil(H / stride), ceil(W / stride), out]."""
+        x = x.astype(self.dtype)
+        kernel = self.kernel[...].astype(self.dtype)
+        return convolve(x, kernel, stride=self.stride, dilation=self.dilation)
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Batch normalisation whose statistics and arithmetic are float32 for inputs of any dtype.
+
+    Momentum 0.9 is what PyTorch calls 0.1. The running variance is the biased one. The two-pass
+    variance is never negative. Where jit shards the batch over devices, statistics are those of
+    the whole batch.
+    """
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        super().__init__(channels, momentum=0.9, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+
+    def __call__(  # type: ignore[override]
+        self, x: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b h w c"]:
+        """Normalises by the batch and updates the running statistics, or by the running ones.
+
+        Args:
+          x: any float dtype, which the result has too.
+          train: whether to use the statistics of the batch.
+        """
+        return super().__call__(x, use_running_average=not train).astype(x.dtype)
+
+
+class ConvBlock(nnx.Module):
+    """Convolution, BatchNorm, ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        *,
+        dilation: int = 1,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = Conv(in_channels, out_channels, size, dilation=dilation, dtype=dtype, rngs=rngs)
+        self.bn = BatchNorm(out_channels, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
+        """Keeps the grid."""
+        return nnx.relu(self.bn(self.conv(x), train=train))
+
+
+def kaiming_normal(
+    key: Array, size: int, in_channels: int, out_channels: int
+) -> Float[Array, "{size} {size} {in_channels} {out_channels}"]:
+    """Draws a kernel from N(0, 2 / fan_out), fan_out = size² · out_channels (He et al. 2015)."""
+    deviation = math.sqrt(2 / (size**2 * out_channels))
+    shape = (size, size, in_channels, out_channels)
+    # Drawn flat, because XLA compiles a four-dimensional draw three times as long.
+    return deviation * jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+
+
+def convolve(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], *, stride: int, dilation: int
+) -> Float[Array, "b p q o"]:
+    """Convolution with PyTorch's padding, in the form that runs fastest where it is compiled.
+
+    A 1×1 kernel is a dot product over channels: XLA runs that up to five times as fast on a CPU,
+    and no slower elsewhere.
+
+    Args:
+      x: [B,H,W,in].
+      kernel: [k,k,in,out], k odd, of the dtype of x.
+      stride: of the window.
+      dilation: of the kernel.
+
+    Returns:
+      [B, ceil(H / stride), ceil(W / stride), out] of the dtype of x.
+    """
+    size, _, channels, _ = kernel.shape
+    if size == 1:
+        return x[:, ::stride, ::stride] @ kernel[0, 0]
+
+    def library(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(stride, stride),
+            padding=[(dilation * (size // 2),) * 2] * 2,
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    if size == 3 and stride == 1 and channels >= _MIN_CHANNELS_FOR_PRODUCTS:
+        return jax.lax.platform_dependent(
+            x,
+            kernel,
+            cpu=lambda x, kernel: _nine_products(x, kernel, dilation),
+            default=library,
+        )
+    return library(x, kernel)
+
+
+def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b p q c"]:
+    """Maximum over 3×3 windows at stride 2: [B, ceil(H / 2), ceil(W / 2), C]."""
+    return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+@functools.partial(jax.checkpoint, static_argnums=2)
+def _nine_products(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"], dilation: int
+) -> Float[Array, "b h w o"]:
+    """3×3 convolution at stride 1: y[u] = Σ_t x[u + dilation · t] · kernel[t] over the nine taps t.
+
+    On a CPU it takes a sixth off the whole training step (DeepLabV3+, float32, output stride 16:
+    ResNet-50 on 2×256×256, CPU time 4.7 → 4.0 s; ResNet-18 on 8×128×256, 5.4 → 4.5 s). The
+    checkpoint keeps x for the gradient instead of its nine shifted copies.
+    """
+    height, width = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (dilation, dilation), (dilation, dilation), (0, 0)))
+    taps = [
+        padded[:, row : row + height, column : column + width] @ kernel[i, j]
+        for i, row in enumerate((0, dilation, 2 * dilation))
+        for j, column in enumerate((0, dilation, 2 * dilation))
+    ]
+    return sum(taps[1:], start=taps[0])

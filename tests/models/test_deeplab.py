@@ -1,0 +1,188 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from pals_jax import models
+from pals_jax.models import deeplab
+
+NARROW = {"decoder_channels": 8, "width": 4}
+
+
+def build(name="deeplabv3plus_resnet18", **options):
+    return models.create(name, 5, **NARROW, **options, rngs=nnx.Rngs(0))
+
+
+@nnx.jit
+def evaluate(model, images, valid=None):
+    return model(images, valid=valid)
+
+
+def images_of(*shape):
+    return jax.random.normal(jax.random.key(1), (*shape, 3))
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_of_the_registry_runs(name):
+    model = nnx.eval_shape(lambda: build(name, auxiliary=True))
+    images = jax.ShapeDtypeStruct((2, 64, 48, 3), jnp.float32)
+    outputs = nnx.eval_shape(lambda model, x: model(x, train=True), model, images)
+    assert isinstance(outputs, models.Outputs)
+    assert outputs.logits.shape == (2, 16, 12, 5)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("size", [(1, 1), (64, 128), (65, 99)])
+def test_logits_and_features_share_the_grid_of_stride_four(output_stride, size):
+    model = nnx.eval_shape(lambda: build(output_stride=output_stride, auxiliary=True))
+    images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
+    outputs = nnx.eval_shape(lambda model, x: model(x), model, images)
+    grid = tuple(-(-length // 4) for length in size)
+    layer3 = tuple(-(-length // min(output_stride, 16)) for length in size)
+    assert outputs.logits.shape == (2, *grid, 5)
+    assert outputs.features.shape == (2, *grid, 8)
+    assert outputs.auxiliary.shape == (2, *layer3, 5)
+    assert {output.dtype for output in outputs} == {jnp.dtype(jnp.float32)}
+
+
+def test_there_is_no_auxiliary_output_unless_asked_for():
+    model = nnx.eval_shape(build)
+    outputs = nnx.eval_shape(lambda model, x: model(x), model, images_of(1, 32, 32))
+    assert outputs.auxiliary is None
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "rates"), [(8, (12, 24, 36)), (16, (6, 12, 18)), (32, (3, 6, 9))]
+)
+def test_aspp_rates(output_stride, rates):
+    aspp = nnx.eval_shape(lambda: build(output_stride=output_stride)).aspp
+    assert tuple(getattr(aspp, f"dilated{i}").conv.dilation for i in (1, 2, 3)) == rates
+
+
+def test_channels_of_the_heads_at_full_width():
+    model = nnx.eval_shape(
+        lambda: models.create("deeplabv3plus_resnet50", 19, auxiliary=True, rngs=nnx.Rngs(0))
+    )
+    assert model.aspp.project.conv.kernel.shape == (1, 1, 5 * 256, 256)
+    assert model.decoder.low_level.conv.kernel.shape == (1, 1, 256, 48)
+    assert model.decoder.block1.conv.kernel.shape == (3, 3, 256 + 48, 256)
+    assert model.decoder.block2.conv.kernel.shape == (3, 3, 256, 256)
+    assert model.auxiliary.block.conv.kernel.shape == (3, 3, 1024, 256)
+
+
+def test_the_classifier_starts_small_and_without_bias():
+    layer = deeplab.classifier(100, 30, rngs=nnx.Rngs(0))
+    assert jnp.std(layer.kernel[...]) == pytest.approx(0.01, rel=0.05)
+    np.testing.assert_array_equal(layer.bias[...], jnp.zeros(30))
+
+
+def test_logits_are_the_classifier_on_the_features():
+    model = build()
+    outputs = evaluate(model, images_of(1, 33, 33))
+    np.testing.assert_allclose(model.classifier(outputs.features), outputs.logits, atol=1e-6)
+
+
+def test_upsampling_has_half_pixel_centres_and_keeps_the_grid_when_cropped():
+    x = jnp.array([[0.0, 1.0, 3.0]])[..., None, None]  # one column of three cells
+    column = [0, 0.25, 0.75, 1.5, 2.5, 3]
+    np.testing.assert_array_equal(deeplab.upsample(x, 2, (6, 2))[0, :, 1, 0], column)
+    np.testing.assert_array_equal(deeplab.upsample(x, 2, (5, 1))[0, :, 0, 0], column[:5])
+
+
+def test_spatial_mean_is_over_valid_cells_only():
+    x = jnp.array([[[1.0, 2.0], [4.0, jnp.nan]]])[..., None]
+    valid = jnp.array([[[True, True], [True, False]]])
+    np.testing.assert_allclose(deeplab.spatial_mean(x, valid), [[[[7 / 3]]]], rtol=1e-6)
+    np.testing.assert_array_equal(deeplab.spatial_mean(x, jnp.zeros_like(valid)), [[[[0]]]])
+    np.testing.assert_array_equal(deeplab.spatial_mean(x[:, :1], None), [[[[1.5]]]])
+
+
+def test_spatial_mean_of_bfloat16_is_summed_in_float32():
+    x = jnp.ones((1, 32, 32, 1), jnp.bfloat16)  # a bfloat16 sum of ones stops at 256
+    np.testing.assert_array_equal(deeplab.spatial_mean(x, None), [[[[1]]]])
+
+
+def test_padding_keeps_the_cells_that_the_mean_is_over(monkeypatch):
+    masks = []
+
+    def spy(x, valid):
+        masks.append((x.shape[1:3], valid))
+        return jnp.zeros((x.shape[0], 1, 1, x.shape[3]))
+
+    monkeypatch.setattr(deeplab, "spatial_mean", spy)
+    model = nnx.eval_shape(build)
+    valid = np.zeros((1, 64, 80), bool)
+    valid[:, :33, :48] = True  # alone, it has a grid of 3 × 3 cells
+    # The mask is a constant, and so stays concrete.
+    nnx.eval_shape(lambda model, x: model(x, valid=valid), model, images_of(1, 64, 80))
+    ((grid, cells),) = masks
+    assert cells.shape == (1, *grid) == (1, 4, 5)
+    assert cells[:, :3, :3].all()
+    assert cells.sum() == 9
+
+
+def test_all_valid_is_the_default():
+    model, images = build(), images_of(1, 40, 72)
+    everything = evaluate(model, images, jnp.ones((1, 40, 72), bool))
+    np.testing.assert_array_equal(everything.logits, evaluate(model, images).logits)
+    half = evaluate(model, images, jnp.arange(72) < jnp.full((1, 40, 1), 36))
+    assert jnp.max(jnp.abs(half.logits - everything.logits)) > 1e-4
+
+
+def test_shifting_an_image_by_the_output_stride_shifts_features_by_four_cells():
+    """Away from the borders, with the image-level mean over the same pixels of the scene."""
+    model, scene = build(), images_of(1, 16, 2048 + 16)
+    reach = 640  # of the receptive field to either side, in pixels
+    columns = jnp.arange(2048)
+
+    def view(shift):
+        """The scene, moved to the right by `shift` pixels."""
+        valid = (columns >= reach + shift) & (columns < 2048 - reach + shift)
+        images = scene[:, :, 16 - shift : 2048 + 16 - shift]
+        return evaluate(model, images, jnp.broadcast_to(valid, images.shape[:3])).features
+
+    still, moved = view(0), view(16)
+    inner = slice(reach // 4, (2048 - reach) // 4 - 4)
+    expected = still[:, :, inner]
+    result = moved[:, :, inner.start + 4 : inner.stop + 4]
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * jnp.max(expected).item())
+    # The fact is about exactly four cells.
+    assert jnp.max(jnp.abs(moved[:, :, inner] - expected)) > 0.1 * jnp.max(expected)
+
+
+def test_bfloat16_is_close_to_float32_and_has_float32_logits():
+    images = images_of(2, 64, 64)
+    single = evaluate(build(auxiliary=True), images)
+    half = evaluate(build(auxiliary=True, dtype=jnp.bfloat16), images)
+    assert half.logits.dtype == half.auxiliary.dtype == jnp.float32
+    assert half.features.dtype == jnp.bfloat16
+    for ours, theirs in zip(half, single, strict=True):
+        assert jnp.max(jnp.abs(ours - theirs)) <= 0.03 * jnp.max(jnp.abs(theirs))
+
+
+@pytest.mark.parametrize(
+    ("images", "valid", "message"),
+    [
+        (np.zeros((1, 8, 8, 3), np.uint8), None, "images are uint8"),
+        (np.zeros((8, 8, 3), np.float32), None, "expected normalised floats"),
+        (np.zeros((1, 3, 8, 8), np.float32), None, "expected normalised floats"),
+        (np.zeros((1, 8, 8, 3), np.float32), np.ones((1, 2, 2), bool), "expected bool"),
+        (np.zeros((1, 8, 8, 3), np.float32), np.ones((1, 8, 8), np.float32), "valid is float32"),
+    ],
+)
+def test_arguments_are_checked(images, valid, message):
+    model = nnx.eval_shape(build)
+    with pytest.raises(ValueError, match=message):
+        model(images, valid=valid)
+
+
+def test_batch_norm_cannot_train_on_one_image():
+    model = nnx.eval_shape(build)
+    with pytest.raises(ValueError, match="a training batch has 1 image"):
+        nnx.eval_shape(lambda model, x: model(x, train=True), model, images_of(1, 32, 32))
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"no model 'unet'.*deeplabv3plus_resnet18.*_resnet101"):
+        models.create("unet", 5, rngs=nnx.Rngs(0))

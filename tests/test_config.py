@@ -1,0 +1,93 @@
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from pals_jax import config as configs
+from pals_jax.errors import ConfigError
+
+
+def test_resolve_fills_in_the_options_of_the_target():
+    config = configs.default_config()
+    config.target.options.alpha = 0.7
+    resolved = configs.resolve(config)
+    assert resolved.target.options.alpha == 0.7
+    assert resolved.target.options.temperature == 0.1
+    config = configs.default_config()
+    config.target.name = "one_hot"
+    assert configs.resolve(config).target.options.to_dict() == {}
+
+
+def test_resolve_changes_neither_its_input_nor_what_it_returned():
+    config = configs.default_config()
+    before = config.to_json()
+    resolved = configs.resolve(config)
+    assert config.to_json() == before
+    assert configs.resolve(resolved) == resolved
+
+
+def test_saved_configuration_comes_back_equal(tmp_path):
+    resolved = configs.resolve(configs.default_config())
+    configs.save(resolved, tmp_path / "config.json")
+    assert configs.resolve(configs.load(tmp_path / "config.json")) == resolved
+    json.loads((tmp_path / "config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("batch_size", 0, "config.batch_size must be at least 1, found 0"),
+        ("accumulation", 3, "config.batch_size must be a multiple of config.accumulation = 3"),
+        ("objective", "supervise", "supervised"),
+        ("ema_decay", 1.0, "config.ema_decay"),
+        ("model.dtype", "float16", "bfloat16"),
+        ("model.output_stride", 32, "8 or 16"),
+        ("model.name", "unet", "deeplabv3plus_resnet18"),
+        ("data.crop_size", (100, 96), "multiples of config.model.output_stride = 16"),
+        ("data.scale", (2.0, 0.5), "config.data.scale"),
+        ("eval.checkpoint", "newest", "config.eval.checkpoint"),
+        ("target.name", "pal", "pals"),
+        ("target.options.mask", "same", "same_class"),
+        ("target.options.alpha", 2.0, "alpha"),
+    ],
+)
+def test_bad_values_are_named(field, value, told):
+    config = configs.default_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ConfigError) as error:
+        configs.resolve(config)
+    assert told in str(error.value)
+    assert field.split(".")[-1] in str(error.value)
+
+
+def test_an_option_of_another_target_is_refused():
+    config = configs.default_config()
+    config.target.name = "one_hot"
+    config.target.options.alpha = 0.3
+    with pytest.raises(ConfigError, match=r"options\.alpha is not an option of target 'one_hot'"):
+        configs.resolve(config)
+
+
+def test_unknown_fields_get_a_suggestion():
+    config = configs.default_config()
+    config.optimizer.learning_rat = 0.1
+    with pytest.raises(ConfigError, match=r"config\.optimizer\.learning_rat; did you mean .*rate"):
+        configs.resolve(config)
+
+
+def test_missing_fields_are_named():
+    config = configs.default_config()
+    del config.data.subset
+    with pytest.raises(ConfigError, match=r"config\.data\.subset is missing"):
+        configs.resolve(config)
+    fields = configs.default_config().to_dict() | {"data": 3}
+    with pytest.raises(ConfigError, match=r"config\.data must hold fields"):
+        configs.resolve(ConfigDict(fields))
+
+
+def test_load_says_what_is_wrong_with_the_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"config\.json is missing.*--workdir"):
+        configs.load(tmp_path / "config.json")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        configs.load(tmp_path / "config.json")

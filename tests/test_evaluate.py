@@ -1,0 +1,94 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import CLASSES, draw_example
+
+from pals_jax import config as configs
+from pals_jax import data, evaluate, inference, metrics, networks, sharding
+from pals_jax.checkpoints import Meta
+from pals_jax.state import Network
+
+
+@pytest.fixture(scope="module")
+def network():
+    config = configs.default_config()
+    config.model.update(name="deeplabv3plus_resnet18", width=8, decoder_channels=16)
+    apply, network = networks.create(config.model, len(CLASSES), seed=0)
+    # Fresh classifiers say almost nothing; larger weights make every class win somewhere.
+    params = jax.tree.map(lambda p: 3 * p, network.params)
+    meta = Meta(config.model.to_dict(), "bands", CLASSES, data.default_palette(3), 255)
+    return apply, Network(params, network.statistics), meta
+
+
+def evaluated(network, examples, devices=1, **options):
+    config = configs.default_config().eval
+    config.update(options)
+    mesh = sharding.data_mesh(devices)
+    apply, weights, meta = network
+    weights = jax.device_put(weights, sharding.replicated(mesh))
+    return evaluate.evaluate_network(apply, weights, examples, meta, config, mesh)
+
+
+def by_hand(network, examples):
+    """One image at a time, unpadded, counted in NumPy."""
+    apply, weights, meta = network
+    confusion = np.zeros((3, 3), int)
+    for example in examples:
+        image = example["image"][None]
+        probs = inference.probabilities(
+            apply,
+            weights,
+            image,
+            np.ones(image.shape[:3], bool),
+            meta.model["mean"],
+            meta.model["std"],
+        )
+        guess = np.asarray(probs[0]).argmax(-1)
+        assert guess.shape == example["label"].shape
+        valid = example["label"] != 255
+        np.add.at(confusion, (example["label"][valid], guess[valid]), 1)
+    return confusion
+
+
+MIXED = [(32, 48), (40, 32), (32, 48), (33, 47), (40, 32)]
+
+
+def test_mixed_sizes_count_every_pixel_once_at_full_resolution(network):
+    examples = [draw_example(i, size) for i, size in enumerate(MIXED)]
+    found = evaluated(network, examples, batch_size=2, max_shapes=4)
+    np.testing.assert_array_equal(found.confusion, by_hand(network, examples))
+    assert (found.confusion.sum(0) > 0).sum() > 1  # the network does not say one class only
+    assert found.ids == sorted(e["id"] for e in examples)
+    assert found.calibration.pixels.sum() == found.confusion.sum()
+
+
+def test_padding_is_never_counted(network):
+    examples = [draw_example(i, size) for i, size in enumerate(MIXED)]
+    found = evaluated(network, examples, batch_size=2, max_shapes=1)
+    truth = np.concatenate([example["label"].ravel() for example in examples])
+    np.testing.assert_array_equal(found.confusion.sum(1), np.bincount(truth, minlength=256)[:3])
+    alone = evaluated(network, [examples[0]], batch_size=3)  # filled up with empty images
+    np.testing.assert_array_equal(alone.confusion, by_hand(network, examples[:1]))
+
+
+def test_four_devices_agree_with_one(network):
+    examples = [draw_example(i, size) for i, size in enumerate(MIXED)]
+    one = evaluated(network, examples, batch_size=2)
+    four = evaluated(network, examples, devices=4, batch_size=2)
+    np.testing.assert_array_equal(one.confusion, four.confusion)
+    np.testing.assert_allclose(one.calibration.confidence, four.calibration.confidence, rtol=1e-5)
+
+
+def test_result_is_json_and_a_missing_class_is_null(network):
+    confusion = np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
+    evaluation = evaluate.Evaluation(confusion, metrics.Calibration.empty(), ["b", "a"])
+    config = configs.resolve(configs.default_config())
+    found = evaluate.result(evaluation, network[2], config, step=7)
+    assert json.loads(json.dumps(found)) == found
+    assert found["iou"]["sky"] is None
+    assert found["mean_iou"] == pytest.approx((3 / 6 + 4 / 7) / 2)
+    shown = evaluate.table(found)
+    assert "50.0" in shown
+    assert "checkpoint 7" in shown

@@ -1,0 +1,94 @@
+import itertools
+
+import numpy as np
+import pytest
+from conftest import draw_example
+from PIL import Image
+
+from pals_jax import config as configs
+from pals_jax import data, predict
+from pals_jax.train import train_and_evaluate
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run of two steps."""
+    from conftest import CLASSES, draw_batch
+
+    from pals_jax.train import RunData
+
+    config = configs.default_config()
+    config.model.update(name="deeplabv3plus_resnet18", width=8, decoder_channels=16)
+    config.update(total_steps=2, batch_size=4, num_devices=1)
+    config.data.crop_size = (32, 32)
+    config.log.panels_every = 0
+    dataset = data.Dataset("bands", CLASSES, data.default_palette(3), ignore=255)
+    batches = (draw_batch(seed, 4) for seed in itertools.count())
+    folder = tmp_path_factory.mktemp("run")
+    train_and_evaluate(config, folder, RunData(dataset, batches, [draw_example(0)]))
+    return folder
+
+
+def run(workdir, images, **options):
+    config = configs.load(workdir / "config.json")
+    config.predict.images = str(images)
+    config.predict.update(options)
+    return predict.predict(configs.resolve(config), workdir)
+
+
+def pixels(size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+
+
+def test_any_kind_of_image_in_its_own_size_and_orientation(workdir, tmp_path):
+    images, output = tmp_path / "in", tmp_path / "out"
+    (images / "deep").mkdir(parents=True)
+    colour = pixels((40, 56))
+    Image.fromarray(colour).save(images / "colour.png")
+    Image.fromarray(colour[..., 0]).save(images / "grey.png")
+    Image.fromarray(np.dstack([colour, colour[..., :1]])).save(images / "deep" / "alpha.png")
+    Image.fromarray(colour[..., 0].astype(np.uint16) * 257).save(images / "sixteen.png")
+    # Stored lying on its side; orientation 6 says to turn it by 90 degrees.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(colour).copy()).save(images / "turned.png", exif=exif)
+    assert run(workdir, images, output=str(output)) == output
+    names = ["colour", "grey", "deep/alpha", "sixteen", "turned"]
+    for kind in ("index", "colour", "overlay"):
+        for name in names:
+            with Image.open(output / kind / f"{name}.png") as picture:
+                assert picture.size == (56, 40)
+                assert picture.mode == ("L" if kind == "index" else "RGB")
+    read = {name: np.asarray(Image.open(output / "index" / f"{name}.png")) for name in names}
+    assert all(index.max() < 3 for index in read.values())
+    np.testing.assert_array_equal(read["turned"], read["colour"])
+    np.testing.assert_array_equal(read["deep/alpha"], read["colour"])
+    np.testing.assert_array_equal(read["sixteen"], read["grey"])
+    colours = np.asarray(Image.open(output / "colour" / "colour.png"))
+    np.testing.assert_array_equal(colours, np.array(data.default_palette(3))[read["colour"]])
+
+
+def test_images_of_one_stem_are_kept_apart(workdir, tmp_path):
+    (tmp_path / "in").mkdir()
+    for extension in ("png", "bmp"):
+        Image.fromarray(pixels((32, 32))).save(tmp_path / f"in/a.{extension}")
+    Image.fromarray(pixels((32, 32))).save(tmp_path / "in/b.png")
+    run(workdir, tmp_path / "in", output=str(tmp_path / "out"))
+    found = sorted(path.name for path in (tmp_path / "out/index").iterdir())
+    assert found == ["a.bmp.png", "a.png.png", "b.png"]
+
+
+def test_output_inside_the_input_is_refused(workdir, tmp_path):
+    Image.fromarray(pixels((32, 32))).save(tmp_path / "a.png")
+    with pytest.raises(data.DataError, match=r"predict\.output.*lies in config\.predict\.images"):
+        run(workdir, tmp_path, output=str(tmp_path / "out"))
+
+
+def test_missing_empty_and_broken_input(workdir, tmp_path):
+    with pytest.raises(data.DataError, match="nowhere"):
+        run(workdir, tmp_path / "nowhere")
+    with pytest.raises(data.DataError, match=str(tmp_path)):
+        run(workdir, tmp_path)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    with pytest.raises(data.DataError, match=r"broken\.jpg"):
+        run(workdir, tmp_path)

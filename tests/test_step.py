@@ -1,0 +1,154 @@
+"""The training step: sums over devices and parts, averages, and steps that are not finite."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import CLASSES, draw_batch
+
+from pals_jax import config as configs
+from pals_jax import networks, sharding, state
+from pals_jax.objectives import Supervised
+from pals_jax.step import make_inspection, make_train_step, normalise
+
+
+class Run:
+    """A step function and a fresh state, on some devices."""
+
+    def __init__(self, config, num_devices=1):
+        config = configs.resolve(config)
+        self.config, self.mesh = config, sharding.data_mesh(num_devices)
+        self.objective = Supervised.create(config, len(CLASSES), 255)
+        apply, network = networks.create(config.model, len(CLASSES), config.seed)
+        self.apply = {"student": apply}
+        optimizer, self.step = make_train_step(config, self.objective, self.apply, self.mesh)
+        fresh = state.create(
+            {"student": network}, optimizer, self.objective.init(), average=config.ema_decay > 0
+        )
+        self.state = jax.device_put(fresh, sharding.replicated(self.mesh))
+
+    def take(self, batch):
+        parts = self.config.accumulation
+        arrays = {
+            name: array.reshape(parts, -1, *array.shape[1:])
+            for name, array in batch["labeled"].items()
+            if name != "id"
+        }
+        batch = sharding.shard_batch({"labeled": arrays}, self.mesh, axis=1)
+        self.state, metrics = self.step(self.state, batch)
+        return jax.device_get(metrics)
+
+
+def largest_relative_difference(first, second):
+    """max |a - b| / max |a| over the leaves; elementwise ratios fail near zero."""
+    return max(
+        float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12))
+        for a, b in zip(
+            jax.tree.leaves(jax.device_get(first)),
+            jax.tree.leaves(jax.device_get(second)),
+            strict=True,
+        )
+    )
+
+
+@pytest.mark.parametrize("mask", ["none", "same_class_correct"])
+def test_four_devices_agree_with_one(config, mask):
+    config.batch_size = 8
+    config.target.options.mask = mask
+    config.target.options.ramp = "constant"
+    config.model.auxiliary = True
+    one, four = Run(config, 1), Run(config, 4)
+    for seed in range(3):
+        batch = draw_batch(seed, 8)
+        expected, found = one.take(batch), four.take(batch)
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert largest_relative_difference(one.state.networks, four.state.networks) < 1e-4
+
+
+def test_four_parts_of_two_equal_one_of_eight_where_batch_norm_is_frozen(config):
+    config.batch_size = 8
+    config.model.freeze_batch_norm = True
+    config.target.options.ramp = "constant"
+    whole = Run(config)
+    config.accumulation = 4
+    parts = Run(config)
+    for seed in range(2):
+        batch = draw_batch(seed, 8)
+        expected, found = whole.take(batch), parts.take(batch)
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-4)
+    assert largest_relative_difference(whole.state.networks, parts.state.networks) < 1e-5
+
+
+def test_a_batch_without_labels_changes_nothing_but_decay_and_statistics(config):
+    config.optimizer.weight_decay = 0.0
+    run = Run(config)
+    before = jax.device_get(run.state.networks["student"].params)
+    batch = draw_batch(0, 4)
+    batch["labeled"]["label"][:] = 255
+    metrics = run.take(batch)
+    assert metrics["loss"] == 0
+    assert metrics["finite"]
+    assert largest_relative_difference(before, run.state.networks["student"].params) == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_step_that_is_not_finite_changes_nothing(config, bad):
+    config.ema_decay = 0.9
+    run = Run(config)
+    run.take(draw_batch(0, 4))
+    before = jax.device_get(run.state)
+    batch = draw_batch(1, 4)
+    batch["labeled"]["image"] = batch["labeled"]["image"] / np.float32(255)
+    batch["labeled"]["image"][2, 5, 5, 0] = bad
+    assert not run.take(batch)["finite"]
+    after = jax.device_get(run.state)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_average_covers_parameters_and_statistics(config):
+    config.ema_decay = 0.5
+    run = Run(config)
+    initial = jax.device_get(run.state.networks)
+    run.take(draw_batch(0, 4))
+    # The first step's weight of the past is (1 + 0) / (10 + 0) = 0.1.
+    expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, initial, run.state.networks)
+    assert largest_relative_difference(expected, run.state.ema) < 1e-6
+    statistics = run.state.ema["student"].statistics
+    assert largest_relative_difference(initial["student"].statistics, statistics) > 0
+
+
+def test_learning_rate_follows_the_polynomial(config):
+    run = Run(config)
+    rates = [run.take(draw_batch(seed, 4))["learning_rate"] for seed in range(3)]
+    expected = [(0.01 - 1e-4) * (1 - t / 4) ** 0.9 + 1e-4 for t in range(3)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_the_step_compiles_once(config):
+    run = Run(config)
+    for seed in range(3):
+        run.take(draw_batch(seed, 4))
+    assert run.step._cache_size() == 1
+
+
+def test_normalise_reads_bytes_and_fractions_alike():
+    mean, std = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
+    pixels = np.array([[255, 0, 51]], np.uint8)
+    np.testing.assert_allclose(normalise(pixels, mean, std), [[1, -1, 0.2]], atol=1e-6)
+    np.testing.assert_allclose(
+        normalise(jnp.asarray(pixels / 255.0), mean, std), [[1, -1, 0.2]], atol=1e-6
+    )
+
+
+def test_inspection_leaves_the_state_and_names_diagnostics(config):
+    run = Run(config)
+    batch = draw_batch(0, 4)["labeled"]
+    batch = {"labeled": {"image": batch["image"], "label": batch["label"]}}
+    soft, probs, diagnostics = make_inspection(run.config, run.objective, run.apply)(
+        run.state, batch
+    )
+    assert soft.probs.shape == probs.shape == (4, 32, 32, 3)
+    np.testing.assert_allclose(probs.sum(-1), 1, atol=1e-5)
+    assert {"effective_sources", "true_class_weight", "q_agreement"} <= diagnostics.keys()

@@ -1,0 +1,227 @@
+"""The loop as a whole: resuming, stopping, refusing, failing."""
+
+import itertools
+import json
+import os
+import resource
+import signal
+
+import jax
+import numpy as np
+import pytest
+from conftest import draw_batch, draw_example
+
+from pals_jax import data, networks, sharding
+from pals_jax.checkpoints import CheckpointError, Checkpoints
+from pals_jax.errors import ConfigError
+from pals_jax.interrupt import Interrupted
+from pals_jax.train import NonFiniteError, train_and_evaluate
+
+
+def stored_networks(workdir, which="latest"):
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.find(which)
+        _, network, _ = networks.restore(checkpoints, step, sharding.data_mesh(1))
+    return jax.device_get(network)
+
+
+def assert_equal_bit_for_bit(first, second):
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def interrupted_after(batches, step, signum=signal.SIGTERM):
+    """Sends a signal to this process while batch number `step` is fetched."""
+    for number, batch in enumerate(batches, 1):
+        if number == step:
+            os.kill(os.getpid(), signum)
+        yield batch
+
+
+def test_a_run_writes_what_the_contract_names(config, run_data, tmp_path, capsys):
+    config.log.panels_every = 2
+    result = train_and_evaluate(config, tmp_path, run_data())
+    assert (tmp_path / "ids.txt").read_text() == "a\nb\n"
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert json.loads((tmp_path / "config.json").read_text())["total_steps"] == 4
+    assert result["images"] == 3
+    assert sum(map(sum, result["confusion"])) == sum(
+        (draw_example(seed)["label"] != 255).sum() for seed in range(3)
+    )
+    assert set(result["iou"]) == {"ground", "wall", "sky"}
+    assert {"mean_iou", "pixel_accuracy", "ece", "split", "checkpoint_step", "seed"} <= set(result)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4]
+    assert any("target/effective_sources" in line for line in lines)
+    assert sorted(p.name for p in (tmp_path / "panels").iterdir()) == [
+        "step_000002.png",
+        "step_000004.png",
+    ]
+    assert list((tmp_path / "tensorboard").iterdir())
+    shown = capsys.readouterr().out
+    assert "step 4/4  loss" in shown
+    assert "ETA" in shown
+    assert "mIoU" in shown
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(config, run_data, tmp_path):
+    config.ema_decay = 0.9
+    config.target.options.prior = "dataset"  # a target with state
+    whole = train_and_evaluate(config, tmp_path / "whole", run_data())
+    parts = run_data()
+    stopped = parts._replace(batches=interrupted_after(parts.batches, 3))
+    with pytest.raises(Interrupted, match="step 3") as stop:
+        train_and_evaluate(config, tmp_path / "parts", stopped)
+    assert stop.value.exit_code == 128 + signal.SIGTERM
+    resumed = train_and_evaluate(config, tmp_path / "parts", run_data())
+    assert resumed == whole
+    assert_equal_bit_for_bit(
+        stored_networks(tmp_path / "whole"), stored_networks(tmp_path / "parts")
+    )
+    lines = (tmp_path / "parts/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4]
+
+
+def test_a_second_ctrl_c_stops_at_once(config, run_data, tmp_path):
+    parts = run_data()
+    twice = interrupted_after(interrupted_after(parts.batches, 3, signal.SIGINT), 3, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(config, tmp_path, parts._replace(batches=twice))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest == 2
+
+
+def test_a_finished_run_says_so_and_does_nothing(config, run_data, tmp_path, capsys):
+    result = train_and_evaluate(config, tmp_path, run_data())
+    capsys.readouterr()
+    poisoned = run_data()._replace(batches=iter(()))
+    assert train_and_evaluate(config, tmp_path, poisoned) == result
+    assert "finished" in capsys.readouterr().out
+
+
+def test_a_changed_field_that_alters_training_is_refused(config, run_data, tmp_path):
+    train_and_evaluate(config, tmp_path, run_data())
+    config.log.every = 1
+    config.eval.batch_size = 1
+    train_and_evaluate(config, tmp_path, run_data())  # these do not alter training
+    config.optimizer.learning_rate = 0.5
+    config.target.options.alpha = 0.1
+    with pytest.raises(ConfigError) as refusal:
+        train_and_evaluate(config, tmp_path, run_data())
+    assert "config.optimizer.learning_rate" in str(refusal.value)
+    assert "0.01, now 0.5" in str(refusal.value)
+    assert "config.target.options.alpha" in str(refusal.value)
+
+
+def test_other_images_are_refused(config, run_data, tmp_path):
+    parts = run_data()
+    with pytest.raises(Interrupted):
+        train_and_evaluate(
+            config, tmp_path, parts._replace(batches=interrupted_after(parts.batches, 2))
+        )
+    with pytest.raises(data.DataError, match=r"ids\.txt.*2 images.*3"):
+        train_and_evaluate(config, tmp_path, run_data()._replace(ids=("a", "b", "c")))
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(config, run_data, tmp_path):
+    train_and_evaluate(config, tmp_path, run_data())
+    config.model.decoder_channels = 8
+    with pytest.raises(ConfigError, match=r"config\.model\.decoder_channels.*16.*8"):
+        train_and_evaluate(config, tmp_path, run_data())
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(CheckpointError, match=r"another architecture.*\n.*checkpoint float32"):
+        train_and_evaluate(config, tmp_path, run_data())
+
+
+def test_nan_in_the_input_is_named_and_nothing_is_lost(config, run_data, tmp_path):
+    config.log.every = 4
+
+    def poisoned():
+        for seed in itertools.count():
+            batch = draw_batch(seed, 4)
+            batch["labeled"]["image"] = batch["labeled"]["image"] / np.float32(255)
+            if seed == 2:
+                batch["labeled"]["image"][1, 3, 3] = np.nan
+            yield batch
+
+    with pytest.raises(NonFiniteError) as failure:
+        train_and_evaluate(config, tmp_path, run_data()._replace(batches=poisoned()))
+    told = str(failure.value)
+    assert "step 3" in told
+    assert "image2001" in told
+    assert "image3001" not in told
+    assert "step 2 in" in told  # the last good checkpoint
+    for leaf in jax.tree.leaves(stored_networks(tmp_path)):
+        assert np.isfinite(leaf).all()
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(config, run_data, tmp_path):
+    good = run_data()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def disk_fills_up(batches):
+        for number, batch in enumerate(batches, 1):
+            if number == 3:
+                # No file may grow beyond 10 kB, which fails writes as a full disk does.
+                resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
+            yield batch
+
+    try:
+        with pytest.raises(CheckpointError, match=r"checkpoint 4.*MiB free") as failure:
+            train_and_evaluate(config, tmp_path, good._replace(batches=disk_fills_up(good.batches)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "last good checkpoint is step 2" in str(failure.value)
+    stored_networks(tmp_path)
+    result = train_and_evaluate(config, tmp_path, run_data())
+    assert result["checkpoint_step"] == 4
+
+
+def test_best_and_latest_are_kept_apart(config, run_data, tmp_path, monkeypatch):
+    config.total_steps = 3
+    config.eval.every = 1
+    scores = iter([0.2, 0.9, 0.5])
+    monkeypatch.setattr("pals_jax.evaluate.Evaluation.mean_iou", property(lambda _: next(scores)))
+    monkeypatch.setattr("pals_jax.evaluate.result", lambda *_: {})
+    monkeypatch.setattr("pals_jax.evaluate.table", lambda _: "")
+    train_and_evaluate(config, tmp_path, run_data(dev=2))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best == checkpoints.find("best") == 2
+        assert checkpoints.latest == 3
+        with pytest.raises(CheckpointError, match=r"'1'.*\[2, 3\]"):
+            checkpoints.find("1")
+    assert_equal_bit_for_bit(stored_networks(tmp_path, "3"), stored_networks(tmp_path, "latest"))
+
+
+def test_best_without_dev_is_refused_with_the_field(config, run_data, tmp_path):
+    config.eval.checkpoint = "best"
+    with pytest.raises(ConfigError, match=r"eval\.checkpoint.*data\.dev"):
+        train_and_evaluate(config, tmp_path, run_data())
+
+
+@pytest.mark.parametrize(
+    ("devices", "batch_size", "accumulation", "told"),
+    [
+        (4, 6, 1, "6.*4 devices.*multiple of 4"),
+        (4, 8, 4, "multiple of 16"),
+        (1, 6, 4, "accumulation = 4"),
+    ],
+)
+def test_a_batch_that_does_not_divide(
+    config, run_data, tmp_path, devices, batch_size, accumulation, told
+):
+    config.num_devices, config.batch_size, config.accumulation = devices, batch_size, accumulation
+    with pytest.raises(ConfigError, match=told):
+        train_and_evaluate(config, tmp_path, run_data())
+
+
+def test_more_devices_than_there_are(config, run_data, tmp_path):
+    config.num_devices = 5
+    with pytest.raises(ConfigError, match=r"num_devices.*5.*4"):
+        train_and_evaluate(config, tmp_path, run_data())
+
+
+def test_a_batch_of_another_size_is_named(config, run_data, tmp_path):
+    with pytest.raises(data.DataError, match=r"batch of 3.*batch_size is 4"):
+        train_and_evaluate(config, tmp_path, run_data(batch_size=3))

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from pals_jax import visualize
+
+PALETTE = ((255, 0, 0), (0, 255, 0))
+
+
+def test_colourise():
+    found = visualize.colourise(np.array([[0, 1, 255, -1]]), PALETTE)
+    np.testing.assert_array_equal(found[0], [[255, 0, 0], [0, 255, 0], [0, 0, 0], [0, 0, 0]])
+    assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("opacity", "expected"), [(0.0, 100), (1.0, 201), (0.5, 150)])
+def test_overlay(opacity, expected):
+    image = np.full((1, 1, 3), 100, np.uint8)
+    colours = np.full((1, 1, 3), 201, np.uint8)
+    assert (visualize.overlay(image, colours, opacity) == expected).all()
+
+
+def test_heat_goes_from_black_to_white():
+    found = visualize.heat(np.array([[0.0, 1.0, 2.0, 3.0]]), 3.0)
+    np.testing.assert_array_equal(found[0], [[0, 0, 0], [255, 0, 0], [255, 255, 0], [255] * 3])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_training_panel_holds_the_pictures_in_order(dtype):
+    images = np.full((2, 8, 10, 3), 51 if dtype == np.uint8 else 0.2, dtype)
+    labels, predictions = np.zeros((2, 8, 10), int), np.ones((2, 8, 10), int)
+    soft = np.full((2, 8, 10, 2), 0.5, np.float32)
+    found = visualize.training_panel(images, labels, predictions, soft, PALETTE)
+    caption = found.shape[0] - 2 * 8
+    assert found.shape[1:] == (40, 3)
+    np.testing.assert_array_equal(
+        found[caption + 4, [5, 15, 25, 35]], [[51] * 3, [255, 0, 0], [0, 255, 0], [255] * 3]
+    )
