@@ -12,8 +12,8 @@ from pals_jax.config import default_config
 def get_config() -> ConfigDict:
     """A narrow ResNet-18; the data set's folder goes to --config.data.root."""
     config = default_config()
-    config.total_steps = 1000
-    config.batch_size = 8
+    config.total_steps = 700
+    config.batch_size = 4
     config.data.name = "camvid"
     config.data.crop_size = (176, 240)
     config.model.name = "deeplabv3plus_resnet18"
@@ -21,6 +21,6 @@ def get_config() -> ConfigDict:
     config.model.decoder_channels = 64
     config.optimizer.learning_rate = 0.02
     config.log.every = 50
-    config.log.panels_every = 250
-    config.checkpoint.every = 250
+    config.log.panels_every = 350
+    config.checkpoint.every = 350
     return config

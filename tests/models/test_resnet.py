@@ -8,38 +8,17 @@ from flax import nnx
 
 from pals_jax.models import resnet
 
-BACKBONES = {
-    "resnet18": resnet.resnet18,
-    "resnet34": resnet.resnet34,
-    "resnet50": resnet.resnet50,
-    "resnet101": resnet.resnet101,
-}
+BACKBONES = {"resnet18": resnet.resnet18, "resnet50": resnet.resnet50}
 
 
-def build(name, *, width=8, output_stride=32):
-    return BACKBONES[name](
-        width=width, output_stride=output_stride, dtype=jnp.float32, rngs=nnx.Rngs(0)
-    )
+def build(name, *, width=4, output_stride=32):
+    options = {"width": width, "output_stride": output_stride, "dtype": jnp.float32}
+    return BACKBONES[name](**options, rngs=nnx.Rngs(0))
 
 
 @functools.cache
 def shapes(name, **options):
     return nnx.eval_shape(lambda: build(name, **options))
-
-
-@pytest.mark.parametrize(
-    ("name", "arrays", "parameters"),
-    [
-        ("resnet18", 60, 11_176_512),
-        ("resnet34", 108, 21_284_672),
-        ("resnet50", 159, 23_508_032),
-        ("resnet101", 312, 42_500_160),
-    ],
-)
-def test_parameters_are_as_many_as_in_torchvision_without_fc(name, arrays, parameters):
-    leaves = jax.tree.leaves(nnx.state(shapes(name, width=64), nnx.Param))
-    assert len(leaves) == arrays
-    assert sum(leaf.size for leaf in leaves) == parameters
 
 
 def test_names_and_shapes_are_torchvisions():
@@ -70,7 +49,7 @@ def test_stages_have_their_strides_and_channels(name, expansion, output_stride, 
     model = shapes(name, output_stride=output_stride)
     images = jax.ShapeDtypeStruct((1, 75, 130, 3), jnp.float32)
     outputs = nnx.eval_shape(lambda model, x: model(x, train=False), model, images)
-    channels = [8 * expansion * 2**i for i in range(4)]
+    channels = [4 * expansion * 2**i for i in range(4)]
     assert model.channels == tuple(channels)
     assert [output.shape for output in outputs] == [
         (1, -(-75 // s), -(-130 // s), c) for s, c in zip(strides, channels, strict=True)

@@ -82,13 +82,13 @@ class Backbone(nn.Module):
             downsample = nn.Sequential(
                 conv(self.inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)
             )
-        blocks = [self.block(self.inputs, planes, stride, previous, self.dilation, downsample)]
-        for _ in range(1, depth):
-            blocks.append(
-                self.block(outputs, planes, 1, self.dilation, self.dilation, nn.Identity())
-            )
+        first = self.block(self.inputs, planes, stride, previous, self.dilation, downsample)
+        others = [
+            self.block(outputs, planes, 1, self.dilation, self.dilation, nn.Identity())
+            for _ in range(1, depth)
+        ]
         self.inputs = outputs
-        return nn.Sequential(*blocks)
+        return nn.Sequential(first, *others)
 
     def forward(self, x):
         x = self.layer1(self.maxpool(self.bn1(self.conv1(x)).relu()))
