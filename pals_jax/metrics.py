@@ -4,7 +4,7 @@ Counts of one batch are int32 on the device; sums over batches belong in int64 a
 host, because float32 counts are exact only up to 2^24.
 """
 
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +133,7 @@ class Calibration(NamedTuple):
             *(np.asarray(a, np.float64) + np.asarray(b) for a, b in zip(self, other, strict=True))
         )
 
-    def result(self) -> dict[str, float | list[float | None]]:
+    def result(self) -> dict[str, Any]:
         """ECE = Σ_b (n_b / N) |acc_b - conf_b| and its bins; accuracy and confidence of an empty
         bin are None.
 

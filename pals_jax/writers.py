@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,6 +78,7 @@ def _summary_writer(workdir: Path) -> Any:
         )
         return None
     # Imported here, because TensorFlow takes seconds to load and would claim a GPU's memory.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else it greets with a page of notices
     import tensorflow as tf
     from clu import metric_writers
 

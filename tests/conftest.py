@@ -1,4 +1,4 @@
-"""Runs before any import of JAX: four fake CPU devices, and one compilation cache for the whole session."""
+"""Runs before any import of JAX: four fake CPU devices and one compilation cache a session."""
 
 import itertools
 import os

@@ -27,7 +27,7 @@ def test_config_takes_a_step(path, tmp_path):
     assert f"--config=configs/{path.name}" in module.__doc__
     config = configs.resolve(module.get_config())
     with config.unlocked():
-        # Only what makes it small: the network, the target and the optimiser stay what the file says.
+        # Only smaller: the network, the target and the optimiser stay what the file says.
         config.update(total_steps=1, batch_size=2, accumulation=1, num_devices=1)
         config.model.update(width=8, decoder_channels=16)
         config.data.update(crop_size=(32, 32), dev="", classes=())

@@ -8,9 +8,11 @@ from pathlib import Path
 PROGRAM = """
 import sys
 
+BLOCKED = {"tensorflow", "tensorflow_datasets", "clu", "grain", "tensorboard"}
+
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"tensorflow", "tensorflow_datasets", "clu", "grain", "tensorboard"}:
+        if name.split(".")[0] in BLOCKED:
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 
 sys.meta_path.insert(0, Blocked())

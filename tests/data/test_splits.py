@@ -1,0 +1,51 @@
+import pytest
+
+from pals_jax import data
+from pals_jax.data.read_ahead import read_ahead
+
+
+@pytest.fixture
+def folder(tmp_path, config, write_pair):
+    for i in range(10):
+        write_pair(tmp_path / "root", f"{'ab'[i % 2]}{i}")
+    write_pair(tmp_path / "root", "v0", split="val")
+    return lambda **fields: config(
+        root=str(tmp_path / "root"),
+        data_dir=str(tmp_path / "prepared"),
+        subset_seed=0,
+        **{"subset": "", "dev": "", **fields},
+    )
+
+
+def test_dev_is_taken_first_and_the_subset_from_the_rest(folder):
+    whole = folder(dev="prefix:a", subset="0.4")
+    train, dev = data.open_training(whole), data.open_evaluation(whole, "dev")
+    assert [name[0] for name in dev.ids] == ["a"] * 5
+    assert [name[0] for name in train.ids] == ["b"] * 2
+    assert (
+        data.open_evaluation(whole, "dev").ids
+        == data.open_evaluation(folder(dev="prefix:a"), "dev").ids
+    )
+
+
+def test_without_dev_everything_is_trained_on(folder):
+    assert len(data.open_training(folder())) == 10
+    assert data.open_evaluation(folder(), "val").ids == ("v0",)
+    with pytest.raises(data.DataError, match=r"config\.data\.dev is empty"):
+        data.open_evaluation(folder(), "dev")
+
+
+def test_read_ahead_keeps_the_order_and_passes_errors_on():
+    class Numbers:
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, index):
+            if index == 25:
+                raise data.DataError("25 is broken")
+            return {"id": index}
+
+    with pytest.raises(data.DataError, match="25 is broken"):
+        list(read_ahead(Numbers()))
+    iterator = read_ahead(Numbers())
+    assert [next(iterator)["id"] for _ in range(25)] == list(range(25))

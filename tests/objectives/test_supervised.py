@@ -1,0 +1,119 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pals_jax.objectives import Supervised
+from pals_jax.outputs import Outputs
+from pals_jax.state import Network
+from pals_jax.targets import TARGETS, Labels
+
+
+def network(params, statistics, images, *, train, valid=None, freeze_batch_norm=False):
+    """Logits that are the parameters themselves, at half the resolution of the labels."""
+    del valid
+    assert train
+    logits = params["logits"]
+    outputs = Outputs(logits, images[:, ::2, ::2], 2 * logits)
+    return outputs, statistics if freeze_batch_norm else {"mean": statistics["mean"] + 1}
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, (2, 4, 6))
+    label[0, :3] = 255
+    batch = {
+        "labeled": {
+            "image": jnp.asarray(rng.normal(size=(2, 4, 6, 3))),
+            "label": jnp.asarray(label),
+        }
+    }
+    logits = jnp.asarray(rng.normal(size=(2, 2, 3, 3)), jnp.float32)
+    return batch, {"student": Network({"logits": logits}, {"mean": jnp.zeros(())})}
+
+
+def compute(problem, target="one_hot", weight=0.4, frozen=False, **options):
+    batch, networks = problem
+    objective = Supervised(TARGETS[target](3, **options), 255, weight, frozen)
+    return objective.loss(
+        {"student": network},
+        networks,
+        batch,
+        objective.mass(batch),
+        objective.init(),
+        jnp.float32(1),
+    )
+
+
+def cross_entropy(logits, label):
+    """Mean over the labelled pixels in NumPy, logits upsampled by jax.image.resize."""
+    wide = np.asarray(jax.image.resize(logits, (2, 4, 6, 3), "linear"), np.float64)
+    log_probs = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+    valid = np.asarray(label) != 255
+    return -np.take_along_axis(log_probs[valid], np.asarray(label)[valid][:, None], 1).mean()
+
+
+def test_one_hot_loss_is_cross_entropy_plus_the_auxiliary_one(problem):
+    loss, result = compute(problem, weight=0.4)
+    logits, label = problem[1]["student"].params["logits"], problem[0]["labeled"]["label"]
+    main, auxiliary = cross_entropy(logits, label), cross_entropy(2 * logits, label)
+    assert float(result.metrics["loss"]) == pytest.approx(main, rel=1e-5)
+    assert float(result.metrics["auxiliary_loss"]) == pytest.approx(auxiliary, rel=1e-5)
+    assert float(loss) == pytest.approx(main + 0.4 * auxiliary, rel=1e-5)
+    assert float(result.statistics["student"]["mean"]) == 1
+
+
+def test_pals_is_logged_beside_plain_cross_entropy(problem):
+    _, plain = compute(problem)
+    _, soft = compute(problem, "pals", ramp="constant", alpha=0.5)
+    assert float(soft.metrics["cross_entropy"]) == pytest.approx(
+        float(plain.metrics["loss"]), rel=1e-6
+    )
+    assert float(soft.metrics["loss"]) != pytest.approx(float(plain.metrics["loss"]), rel=1e-3)
+
+
+def test_frozen_batch_norm_keeps_its_statistics(problem):
+    _, result = compute(problem, frozen=True)
+    assert float(result.statistics["student"]["mean"]) == 0
+
+
+def test_mass_counts_labelled_pixels_of_any_leading_shape(problem):
+    objective = Supervised(TARGETS["one_hot"](3), 255, 0.4, False)
+    batch, _ = problem
+    count = (batch["labeled"]["label"] != 255).sum()
+    assert float(objective.mass(batch)) == count
+    in_parts = jax.tree.map(lambda array: array[None], batch)
+    assert float(objective.mass(in_parts)) == count
+
+
+def test_a_batch_without_labels_has_loss_zero_and_no_gradient(problem):
+    batch, networks = problem
+    batch["labeled"]["label"] = jnp.full_like(batch["labeled"]["label"], 255)
+    objective = Supervised(TARGETS["pals"](3), 255, 0.4, False)
+
+    def loss(params):
+        changed = {"student": networks["student"]._replace(params=params)}
+        return objective.loss(
+            {"student": network}, changed, batch, objective.mass(batch), {}, jnp.float32(1)
+        )[0]
+
+    value, gradient = jax.value_and_grad(loss)(networks["student"].params)
+    assert float(value) == 0
+    assert (gradient["logits"] == 0).all()
+
+
+def test_a_penalty_of_the_target_is_added_per_labelled_pixel(problem):
+    one_hot = TARGETS["one_hot"]
+
+    class Penalised(one_hot):
+        def penalty(self, logits, labels: Labels):
+            return jnp.full(labels.mass.shape, 0.25)
+
+    batch, networks = problem
+    objective = Supervised(Penalised(3), 255, 0.0, False)
+    plain, _ = compute(problem, weight=0.0)
+    found, _ = objective.loss(
+        {"student": network}, networks, batch, objective.mass(batch), {}, jnp.float32(1)
+    )
+    assert float(found) == pytest.approx(float(plain) + 0.25, rel=1e-5)
