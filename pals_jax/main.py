@@ -1,12 +1,13 @@
 """Command line: `python -m pals_jax.main --config=FILE --workdir=DIR [--mode=MODE]`."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from pals_jax import config as configs
 from pals_jax.checkpoints import CheckpointError
@@ -17,13 +18,14 @@ from pals_jax.interrupt import Interrupted
 from pals_jax.predict import predict
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
+_MODES = {"train": train_and_evaluate, "evaluate": evaluate, "predict": predict}
 _FROM_WORKDIR = Path(__file__).with_name("config_from_workdir.py")
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to run. evaluate and predict use that of the work directory by default."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", list(_MODES), "What to do.")
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
@@ -45,22 +47,6 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         sys.exit(f"ConfigError: {error}")
 
 
-def run(mode: str, config: ConfigDict, workdir: Path) -> None:
-    """Runs one mode and, after training, tells what was written and what to try next."""
-    if mode == "evaluate":
-        evaluate(config, workdir)
-    elif mode == "predict":
-        predict(config, workdir)
-    else:
-        train_and_evaluate(config, workdir)
-        written = ("result.json", "metrics.jsonl", "panels", "tensorboard", "checkpoints")
-        print("wrote " + ", ".join(str(workdir / n) for n in written if (workdir / n).exists()))
-        print(
-            "next: python -m pals_jax.main --mode=predict "
-            f"--workdir={workdir} --config.predict.images=FOLDER_OF_PHOTOS"
-        )
-
-
 def main(arguments: Sequence[str]) -> None:
     """Runs one mode; a failure that has an explanation ends with it and a non-zero exit code."""
     if arguments[1:]:
@@ -71,10 +57,13 @@ def main(arguments: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
     try:
-        run(_MODE.value, configs.resolve(_CONFIG.value), Path(_WORKDIR.value))
+        _MODES[_MODE.value](configs.resolve(_CONFIG.value), Path(_WORKDIR.value))
     except Interrupted as stop:
         print(stop)
         sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint")
+        sys.exit(128 + signal.SIGINT)
     except (ConfigError, DataError, CheckpointError, NonFiniteError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

@@ -4,6 +4,8 @@ A run is a work directory. The same command on the same directory starts it, res
 that it is finished.
 """
 
+import contextlib
+import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -100,7 +102,7 @@ def train_and_evaluate(
     mesh = sharding.data_mesh(config.num_devices)
     _check_batch(config, mesh)
     saved_config = workdir / "config.json"
-    with Checkpoints(workdir) as checkpoints:
+    with _exclusive(workdir), Checkpoints(workdir) as checkpoints:
         if checkpoints.latest is not None and saved_config.exists():
             configs.check_same_training(configs.load(saved_config), config, workdir)
         if checkpoints.latest == config.total_steps and (workdir / "result.json").exists():
@@ -111,11 +113,24 @@ def train_and_evaluate(
                 'config.eval.checkpoint is "best", but config.data.dev, to choose on, is empty'
             )
         _check_ids(run_data.ids, workdir, resuming=checkpoints.latest is not None)
-        workdir.mkdir(parents=True, exist_ok=True)
         configs.save(config, saved_config)
         run = _Run(config, workdir, run_data, checkpoints, mesh)
         run.train()
         return run.report()
+
+
+@contextlib.contextmanager
+def _exclusive(workdir: Path) -> Iterator[None]:
+    """Holds the work directory, so that no second process trains in it."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"--workdir={workdir}: another process trains there; wait for it or take another"
+            ) from None
+        yield
 
 
 def _check_batch(config: ConfigDict, mesh: Mesh) -> None:
@@ -123,9 +138,14 @@ def _check_batch(config: ConfigDict, mesh: Mesh) -> None:
     if part % mesh.size:
         raise ConfigError(
             f"config.batch_size = {config.batch_size} in config.accumulation = "
-            f"{config.accumulation} parts makes parts of "
-            f"{part}, which do not divide by {mesh.size} devices: use a multiple of "
-            f"{config.accumulation * mesh.size}"
+            f"{config.accumulation} parts makes parts of {part}, which do not divide by "
+            f"{mesh.size} devices: use a multiple of {config.accumulation * mesh.size}"
+        )
+    if part == 1 and not config.model.freeze_batch_norm:
+        raise ConfigError(
+            f"config.batch_size = {config.batch_size} in config.accumulation = "
+            f"{config.accumulation} parts makes parts of 1 image, on which BatchNorm cannot train: "
+            "use parts of at least 2, or config.model.freeze_batch_norm=True"
         )
 
 
@@ -145,11 +165,9 @@ def _check_ids(ids: Sequence[str], workdir: Path, *, resuming: bool) -> None:
     text = "".join(f"{name}\n" for name in sorted(ids))
     if resuming and path.exists() and path.read_text() != text:
         raise data.DataError(
-            f"cannot resume: {path} lists {len(path.read_text().split())} images, the data set "
-            f"now gives {len(ids)} or "
-            "other ones. Restore the data, or use another --workdir."
+            f"cannot resume: {path} lists {len(path.read_text().splitlines())} images, the data "
+            f"set now gives {len(ids)}, or other ones. Restore the data, or use another --workdir."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
 
@@ -221,7 +239,10 @@ class _Run:
                 log = last or self.step % config.log.every == 0
                 choose = len(self.data.dev) > 0 and (last or self.step % config.eval.every == 0)
                 save = last or stopping or choose or self.step % config.checkpoint.every == 0
-                if log or save:
+                draw = config.log.panels_every and (
+                    last or self.step % config.log.panels_every == 0
+                )
+                if log or save or draw:
                     scalars = self._collect(pending)
                     pending = []
                 if log:
@@ -232,14 +253,14 @@ class _Run:
                         f"steps/s  ETA {format_duration(left)}",
                         flush=True,
                     )
-                if config.log.panels_every and (last or self.step % config.log.panels_every == 0):
+                if draw:
                     self._draw(batch, writer)
                 dev_mean_iou = self._choose(writer) if choose and not stopping else None
                 if save:
                     self.checkpoints.save(self.state, self._position(), self.meta, dev_mean_iou)
-                if log or save:
+                if log or save or draw:
                     progress.start(self.step)
-                if stop.signum is not None and not last:
+                if stop.signum is not None and stopping and not last:
                     raise Interrupted(
                         stop.signum,
                         f"stopped and saved at step {self.step}; the same command resumes "
@@ -262,6 +283,15 @@ class _Run:
         path = self.workdir / "result.json"
         path.write_text(json.dumps(result, indent=2) + "\n")
         print(evaluate.table(result))
+        written = ("result.json", "metrics.jsonl", "panels", "tensorboard", "checkpoints")
+        print(
+            "wrote "
+            + ", ".join(str(self.workdir / n) for n in written if (self.workdir / n).exists())
+        )
+        print(
+            f"next: python -m pals_jax.main --mode=predict --workdir={self.workdir} "
+            "--config.predict.images=FOLDER_OF_PHOTOS"
+        )
         return result
 
     def _next_batch(self) -> tuple[Batch, list[str]]:

@@ -78,7 +78,9 @@ def _summary_writer(workdir: Path) -> Any:
         )
         return None
     # Imported here, because TensorFlow takes seconds to load and would claim a GPU's memory.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else it greets with a page of notices
+    # These two spare the user its page of notices; it computes nothing here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
     from clu import metric_writers
 

@@ -1,5 +1,6 @@
 """The loop as a whole: resuming, stopping, refusing, failing."""
 
+import fcntl
 import itertools
 import json
 import os
@@ -206,6 +207,7 @@ def test_best_without_dev_is_refused_with_the_field(config, run_data, tmp_path):
         (4, 6, 1, "6.*4 devices.*multiple of 4"),
         (4, 8, 4, "multiple of 16"),
         (1, 6, 4, "accumulation = 4"),
+        (1, 4, 4, "1 image.*at least 2"),
     ],
 )
 def test_a_batch_that_does_not_divide(
@@ -214,6 +216,13 @@ def test_a_batch_that_does_not_divide(
     config.num_devices, config.batch_size, config.accumulation = devices, batch_size, accumulation
     with pytest.raises(ConfigError, match=told):
         train_and_evaluate(config, tmp_path, run_data())
+
+
+def test_a_work_directory_is_trained_in_once_at_a_time(config, run_data, tmp_path):
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"workdir=.*another process"):
+            train_and_evaluate(config, tmp_path, run_data())
 
 
 def test_more_devices_than_there_are(config, run_data, tmp_path):

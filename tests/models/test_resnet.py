@@ -2,6 +2,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import narrow
 import numpy as np
 import pytest
 from flax import nnx
@@ -11,14 +12,10 @@ from pals_jax.models import resnet
 BACKBONES = {"resnet18": resnet.resnet18, "resnet50": resnet.resnet50}
 
 
-def build(name, *, width=4, output_stride=32):
-    options = {"width": width, "output_stride": output_stride, "dtype": jnp.float32}
-    return BACKBONES[name](**options, rngs=nnx.Rngs(0))
-
-
 @functools.cache
-def shapes(name, **options):
-    return nnx.eval_shape(lambda: build(name, **options))
+def shapes(name, *, width=4, output_stride=32):
+    options = {"width": width, "output_stride": output_stride, "dtype": jnp.float32}
+    return nnx.eval_shape(lambda: BACKBONES[name](**options, rngs=nnx.Rngs(0)))
 
 
 def test_names_and_shapes_are_torchvisions():
@@ -84,27 +81,33 @@ def test_the_first_block_of_a_dilated_stage_keeps_the_dilation_before(
     assert basic["0"].conv1.stride == stride
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_a_dilated_network_is_the_strided_one_at_more_places(name):
-    images = jax.random.normal(jax.random.key(0), (1, 65, 91, 3))
-    strided, dilated = (
-        nnx.jit(lambda model, x: model(x, train=False))(build(name, output_stride=s), images)[-1]
-        for s in (32, 8)
-    )
-    np.testing.assert_allclose(
-        dilated[:, ::4, ::4], strided, rtol=0, atol=1e-5 * jnp.max(strided).item()
-    )
+@pytest.mark.parametrize("block", [resnet.BasicBlock, resnet.Bottleneck])
+def test_a_dilated_network_is_the_strided_one_at_more_places(block):
+    images = narrow.images(1, 65, 91)
+
+    def run(output_stride):
+        options = {"width": 4, "output_stride": output_stride, "dtype": jnp.float32}
+        shapes = nnx.eval_shape(
+            lambda: resnet.ResNet(block, (1, 1, 2, 2), **options, rngs=nnx.Rngs(0))
+        )
+        return nnx.jit(lambda model, x: model(x, train=False))(narrow.fill(shapes), images)[-1]
+
+    strided, dilated = run(32), run(8)
+    narrow.assert_close(dilated[:, ::4, ::4], strided, 1e-5)
 
 
 def test_blocks_keep_their_order_through_split_and_merge():
-    stage = resnet.Stage(
-        resnet.BasicBlock, 12, 4, 4, resnet.Grid(1, 1, 1), dtype=jnp.float32, rngs=nnx.Rngs(0)
+    grid, options = resnet.Grid(1, 1, 1), {"dtype": jnp.float32}
+    stage = narrow.fill(
+        nnx.eval_shape(
+            lambda: resnet.Stage(resnet.BasicBlock, 12, 4, 4, grid, **options, rngs=nnx.Rngs(0))
+        )
     )
-    x = jax.random.normal(jax.random.key(0), (1, 3, 3, 4))
+    x = narrow.wave((1, 3, 3, 4), 0)
     merged = nnx.merge(*nnx.split(stage))
     np.testing.assert_array_equal(merged(x, train=False), stage(x, train=False))
 
 
 def test_the_output_stride_is_checked():
     with pytest.raises(ValueError, match=r"output_stride is 4; expected one of \[8, 16, 32\]"):
-        build("resnet18", output_stride=4)
+        shapes("resnet18", output_stride=4)

@@ -6,8 +6,8 @@ Run as a script, it freezes what the network computes into `torch_parity.npz` be
 from pathlib import Path
 
 import jax
+import narrow
 import numpy as np
-import parity_case
 import torch
 from torch import nn
 from torch.nn import functional
@@ -113,8 +113,7 @@ class DeepLabV3Plus(nn.Module):
 
     def __init__(self, name, output_stride):
         super().__init__()
-        width, channels = parity_case.OPTIONS["width"], parity_case.OPTIONS["decoder_channels"]
-        classes = parity_case.OPTIONS["num_classes"]
+        width, channels, classes = narrow.WIDTH, narrow.CHANNELS, narrow.CLASSES
         self.factor = output_stride // 4
         self.backbone = Backbone(name, width, output_stride)
         expansion = self.backbone.block.expansion
@@ -185,6 +184,7 @@ def to_torch(params, statistics):
 
 
 def load(name, output_stride, params, statistics):
+    """The network with our parameters."""
     network = DeepLabV3Plus(name, output_stride)
     missing, unexpected = network.load_state_dict(to_torch(params, statistics), strict=False)
     assert not unexpected
@@ -193,17 +193,24 @@ def load(name, output_stride, params, statistics):
 
 
 def stages(network, images):
-    """Name → output, as [B,H,W,C]."""
-    outputs = network(torch.tensor(images).permute(0, 3, 1, 2))
-    return {name: output.permute(0, 2, 3, 1) for name, output in outputs.items()}
+    """Name → output in evaluation, as a NumPy array [B,H,W,C]."""
+    with torch.no_grad():
+        outputs = network.eval()(to_nchw(images))
+    return {name: to_nhwc(output) for name, output in outputs.items()}
+
+
+def to_nchw(images):
+    return torch.tensor(images).permute(0, 3, 1, 2)
+
+
+def to_nhwc(output):
+    return output.detach().permute(0, 2, 3, 1).numpy()
 
 
 def main():
-    _, *shapes = models.split(parity_case.build("deeplabv3plus_resnet18", 16))
-    network = load("resnet18", 16, *parity_case.fill(*shapes)).eval()
-    with torch.no_grad():
-        outputs = stages(network, parity_case.images(*parity_case.FROZEN_IMAGES))
-    np.savez_compressed(FIXTURE, **{name: output.numpy() for name, output in outputs.items()})
+    _, params, statistics = models.split(narrow.build(auxiliary=True))
+    outputs = stages(load("resnet18", 16, params, statistics), narrow.images(1, 65, 99))
+    np.savez_compressed(FIXTURE, **outputs)
 
 
 if __name__ == "__main__":
