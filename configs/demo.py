@@ -12,16 +12,16 @@ from pals_jax.config import default_config
 def get_config() -> ConfigDict:
     """A narrow ResNet-18 on 30 images of the embedded data set."""
     config = default_config()
-    config.total_steps = 300
+    config.total_steps = 600
     config.batch_size = 8
     config.data.name = "synthetic_streets"
     config.data.subset = "0.15"
     config.data.crop_size = (96, 192)
     config.model.name = "deeplabv3plus_resnet18"
-    config.model.width = 32
-    config.model.decoder_channels = 64
-    config.optimizer.learning_rate = 0.02
+    config.model.width = 16
+    config.model.decoder_channels = 32
+    config.optimizer.learning_rate = 0.05
     config.log.every = 20
-    config.log.panels_every = 100
-    config.checkpoint.every = 100
+    config.log.panels_every = 200
+    config.checkpoint.every = 200
     return config

@@ -1,5 +1,6 @@
 """Narrow networks with reproducible, uneven parameters, which cost no compilation."""
 
+import functools
 import itertools
 
 import jax
@@ -12,6 +13,7 @@ from pals_jax import models
 WIDTH, CHANNELS, CLASSES = 4, 8, 5
 
 
+@functools.cache
 def shapes(name="deeplabv3plus_resnet18", **options):
     """The network, with shapes in place of arrays."""
     options = {"width": WIDTH, "decoder_channels": CHANNELS} | options

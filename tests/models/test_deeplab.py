@@ -25,7 +25,7 @@ def test_a_backbone_has_as_many_parameters_as_torchvisions_without_fc(name, para
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
-@pytest.mark.parametrize("size", [(1, 1), (64, 128), (65, 99)])
+@pytest.mark.parametrize("size", [(1, 1), (65, 99)])
 def test_logits_and_features_share_the_grid_of_stride_four(output_stride, size):
     model = narrow.shapes(output_stride=output_stride, auxiliary=True)
     images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)

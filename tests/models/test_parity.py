@@ -31,13 +31,13 @@ def test_every_stage_is_what_pytorch_computes(backbone, output_stride):
 def test_a_training_step_is_pytorchs():
     """Outputs, gradients and running means; PyTorch's running variances are the unbiased ones.
 
-    In float64, because in float32 a ReLU near 0 may switch, and gradients jump.
+    In float64 up to the classifiers, because in float32 a ReLU near 0 may switch, and gradients
+    jump.
     """
     torch = pytest.importorskip("torch")
     import torch_reference
 
-    model = narrow.build(auxiliary=True, dtype=jnp.float64)
-    apply, params, statistics = models.split(model)
+    apply, params, statistics = models.split(narrow.build(auxiliary=True, dtype=jnp.float64))
     images = narrow.images(3, 65, 99).astype(np.float64)
 
     def loss(params, statistics, images):
@@ -54,8 +54,8 @@ def test_a_training_step_is_pytorchs():
     ((theirs["logits"] ** 2).mean() + (theirs["auxiliary"] ** 2).mean()).backward()
 
     theirs = {name: torch_reference.to_nhwc(theirs[name]) for name in outputs}
-    narrow.assert_close(outputs, theirs, 1e-6)
+    narrow.assert_close(outputs, theirs, 1e-5)
     ours = torch_reference.to_torch(gradients, {})
-    narrow.assert_close(ours, {name: p.grad for name, p in network.named_parameters()}, 1e-6)
+    narrow.assert_close(ours, {name: p.grad for name, p in network.named_parameters()}, 1e-5)
     means = {name: a for name, a in torch_reference.to_torch({}, new).items() if "mean" in name}
-    narrow.assert_close(means, {name: network.state_dict()[name] for name in means}, 1e-6)
+    narrow.assert_close(means, {name: network.state_dict()[name] for name in means}, 1e-5)
