@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import draw_example
+from bands import draw_example
 from hypothesis import given
 from hypothesis import strategies as st
 

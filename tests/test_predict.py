@@ -2,20 +2,17 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import draw_example
+from bands import CLASSES, draw_batch, draw_example
 from PIL import Image
 
 from pals_jax import config as configs
 from pals_jax import data, predict
-from pals_jax.train import train_and_evaluate
+from pals_jax.train import RunData, train_and_evaluate
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """A run of two steps."""
-    from conftest import CLASSES, draw_batch
-
-    from pals_jax.train import RunData
 
     config = configs.default_config()
     config.model.update(name="deeplabv3plus_resnet18", width=8, decoder_channels=16)

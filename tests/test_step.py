@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import CLASSES, draw_batch
+from bands import CLASSES, draw_batch
 
 from pals_jax import config as configs
 from pals_jax import networks, sharding, state

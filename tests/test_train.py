@@ -10,7 +10,7 @@ import signal
 import jax
 import numpy as np
 import pytest
-from conftest import draw_batch, draw_example
+from bands import draw_batch, draw_example
 
 from pals_jax import data, networks, sharding
 from pals_jax.checkpoints import CheckpointError, Checkpoints

@@ -14,11 +14,11 @@ from jaxtyping import Array, Float
 from pals_jax.models.layers import BatchNorm, Conv, max_pool
 
 
-class Grid(NamedTuple):
-    """How a stage changes the sampling of its input.
+class Sampling(NamedTuple):
+    """The stride of a stage or block, and the dilations that belong to its grids.
 
     Attributes:
-      stride: of the stage.
+      stride: 1 or 2.
       dilation_before: of 3×3 convolutions on the grid of its input.
       dilation: of 3×3 convolutions on the grid of its output.
     """
@@ -30,10 +30,10 @@ class Grid(NamedTuple):
 
 # By output stride, for layer1 to layer4. A stage that gives up its stride of 2 doubles the dilation
 # of everything behind that stride.
-GRIDS = {
-    8: (Grid(1, 1, 1), Grid(2, 1, 1), Grid(1, 1, 2), Grid(1, 2, 4)),
-    16: (Grid(1, 1, 1), Grid(2, 1, 1), Grid(2, 1, 1), Grid(1, 1, 2)),
-    32: (Grid(1, 1, 1), Grid(2, 1, 1), Grid(2, 1, 1), Grid(2, 1, 1)),
+SAMPLINGS = {
+    8: (Sampling(1, 1, 1), Sampling(2, 1, 1), Sampling(1, 1, 2), Sampling(1, 2, 4)),
+    16: (Sampling(1, 1, 1), Sampling(2, 1, 1), Sampling(2, 1, 1), Sampling(1, 1, 2)),
+    32: (Sampling(1, 1, 1), Sampling(2, 1, 1), Sampling(2, 1, 1), Sampling(2, 1, 1)),
 }
 
 
@@ -49,23 +49,29 @@ class ResidualBlock(nnx.Module):
     downsample: nnx.Dict | None
 
     def __init__(
-        self, in_channels: int, channels: int, grid: Grid, *, dtype: DTypeLike, rngs: nnx.Rngs
+        self,
+        in_channels: int,
+        channels: int,
+        sampling: Sampling,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
         """Builds the projection; subclasses add the residual.
 
         Args:
           in_channels: of the input.
           channels: of the 3×3 convolutions; the output has `expansion` times as many.
-          grid: stride and dilations of the block.
+          sampling: stride and dilations.
           dtype: to compute in.
           rngs: for the parameters.
         """
         out_channels = self.expansion * channels
-        if grid.stride == 1 and in_channels == out_channels:
+        if sampling.stride == 1 and in_channels == out_channels:
             self.downsample = None
         else:
             projection = Conv(
-                in_channels, out_channels, 1, stride=grid.stride, dtype=dtype, rngs=rngs
+                in_channels, out_channels, 1, stride=sampling.stride, dtype=dtype, rngs=rngs
             )
             self.downsample = nnx.Dict({"0": projection, "1": BatchNorm(out_channels, rngs=rngs)})
 
@@ -87,15 +93,21 @@ class BasicBlock(ResidualBlock):
     expansion = 1
 
     def __init__(
-        self, in_channels: int, channels: int, grid: Grid, *, dtype: DTypeLike, rngs: nnx.Rngs
+        self,
+        in_channels: int,
+        channels: int,
+        sampling: Sampling,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
-        super().__init__(in_channels, channels, grid, dtype=dtype, rngs=rngs)
+        super().__init__(in_channels, channels, sampling, dtype=dtype, rngs=rngs)
         conv = functools.partial(Conv, dtype=dtype, rngs=rngs)
         self.conv1 = conv(
-            in_channels, channels, 3, stride=grid.stride, dilation=grid.dilation_before
+            in_channels, channels, 3, stride=sampling.stride, dilation=sampling.dilation_before
         )
         self.bn1 = BatchNorm(channels, rngs=rngs)
-        self.conv2 = conv(channels, channels, 3, dilation=grid.dilation)
+        self.conv2 = conv(channels, channels, 3, dilation=sampling.dilation)
         self.bn2 = BatchNorm(channels, rngs=rngs)
 
     def residual(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b p q o"]:
@@ -110,13 +122,21 @@ class Bottleneck(ResidualBlock):
     expansion = 4
 
     def __init__(
-        self, in_channels: int, channels: int, grid: Grid, *, dtype: DTypeLike, rngs: nnx.Rngs
+        self,
+        in_channels: int,
+        channels: int,
+        sampling: Sampling,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
-        super().__init__(in_channels, channels, grid, dtype=dtype, rngs=rngs)
+        super().__init__(in_channels, channels, sampling, dtype=dtype, rngs=rngs)
         conv = functools.partial(Conv, dtype=dtype, rngs=rngs)
         self.conv1 = conv(in_channels, channels, 1)
         self.bn1 = BatchNorm(channels, rngs=rngs)
-        self.conv2 = conv(channels, channels, 3, stride=grid.stride, dilation=grid.dilation_before)
+        self.conv2 = conv(
+            channels, channels, 3, stride=sampling.stride, dilation=sampling.dilation_before
+        )
         self.bn2 = BatchNorm(channels, rngs=rngs)
         self.conv3 = conv(channels, self.expansion * channels, 1)
         self.bn3 = BatchNorm(self.expansion * channels, rngs=rngs)
@@ -137,18 +157,18 @@ class Stage(nnx.Dict):
         depth: int,
         in_channels: int,
         channels: int,
-        grid: Grid,
+        sampling: Sampling,
         *,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        following = Grid(1, grid.dilation, grid.dilation)
+        following = Sampling(1, sampling.dilation, sampling.dilation)
         super().__init__()
         for index in range(depth):
             self[str(index)] = block(
                 in_channels if index == 0 else block.expansion * channels,
                 channels,
-                grid if index == 0 else following,
+                sampling if index == 0 else following,
                 dtype=dtype,
                 rngs=rngs,
             )
@@ -192,16 +212,16 @@ class ResNet(nnx.Module):
         Raises:
           ValueError: for another output stride.
         """
-        if output_stride not in GRIDS:
-            raise ValueError(f"output_stride is {output_stride}; expected one of {list(GRIDS)}")
+        if output_stride not in SAMPLINGS:
+            raise ValueError(f"output_stride is {output_stride}; expected one of {list(SAMPLINGS)}")
         self.output_stride = output_stride
         self.channels = tuple(block.expansion * width * 2**index for index in range(4))
         self.conv1 = Conv(3, width, 7, stride=2, dtype=dtype, rngs=rngs)
         self.bn1 = BatchNorm(width, rngs=rngs)
         in_channels = (width, *self.channels)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            Stage(block, depths[i], in_channels[i], width * 2**i, grid, dtype=dtype, rngs=rngs)
-            for i, grid in enumerate(GRIDS[output_stride])
+            Stage(block, depths[i], in_channels[i], width * 2**i, sampling, dtype=dtype, rngs=rngs)
+            for i, sampling in enumerate(SAMPLINGS[output_stride])
         )
 
     def __call__(

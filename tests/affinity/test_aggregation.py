@@ -1,19 +1,15 @@
 import functools
 import itertools
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pals_jax import affinity
-
-sys.path.insert(0, str(Path(__file__).parent))
-import reference
 
 IMPLEMENTATIONS = {"dense": {}, "tiled": {"tile_size": 5}}
 each_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
