@@ -6,6 +6,7 @@ class names, palette, normalisation).
 """
 
 import dataclasses
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -65,14 +66,15 @@ class Checkpoints:
             [
                 checkpoint_managers.LatestN(1),
                 checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics[METRIC],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
+                    get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
                 ),
             ]
         )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            preservation_policy=keep,
+            best_fn=_score,  # without it, Orbax neither writes nor reads metrics
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
         )
         arrays, values = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
         handlers = {
@@ -99,12 +101,10 @@ class Checkpoints:
     @property
     def best(self) -> int | None:
         """Step of the checkpoint with the highest mIoU on dev; None if none was evaluated there."""
-        scores = {}
-        for step in self._manager.all_steps():
-            metrics = self._manager.metrics(step)
-            if metrics and METRIC in metrics:
-                scores[step] = metrics[METRIC]
-        return max(scores, key=scores.__getitem__) if scores else None
+        steps = self._manager.all_steps()
+        scores = {step: _score(self._manager.metrics(step)) for step in steps}
+        best = max(scores, key=scores.__getitem__, default=None)
+        return None if best is None or scores[best] == -math.inf else best
 
     def find(self, which: str) -> int:
         """The step that "latest", "best" or a number names.
@@ -150,26 +150,25 @@ class Checkpoints:
             iterator=ocp.args.JsonSave(iterator),
             meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
         )
-        metrics = None if dev_mean_iou is None else {METRIC: dev_mean_iou}
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves((networks, training)))
+        if size > shutil.disk_usage(self.folder).free:
+            raise self._not_written(step, f"it takes {size / 2**20:.1f} MiB")
         try:
-            self._manager.save(step, args=items, metrics=metrics)
+            self._manager.save(step, args=items, metrics={METRIC: dev_mean_iou})
         except Exception as error:
             # Orbax and tensorstore raise many types for one cause: the disk did not take the bytes.
             for unfinished in self.folder.glob(f"{step}*orbax-checkpoint-tmp*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
-            free = shutil.disk_usage(self.folder).free / 2**20
-            raise CheckpointError(
-                f"could not write checkpoint {step} to {self.folder} ({free:.0f} MiB free): "
-                f"{error}\n"
-                f"The last good checkpoint is step {self._last_complete(step)}. Make room and run "
-                "the same command again."
-            ) from error
+            raise self._not_written(step, str(error)) from error
 
-    def _last_complete(self, failed: int) -> int | None:
-        steps = [
-            int(p.name) for p in self.folder.iterdir() if p.name.isdigit() and int(p.name) != failed
-        ]
-        return max(steps, default=None)
+    def _not_written(self, step: int, cause: str) -> CheckpointError:
+        free = shutil.disk_usage(self.folder).free / 2**20
+        complete = [int(p.name) for p in self.folder.iterdir() if p.name.isdigit()]
+        last = max((number for number in complete if number != step), default=None)
+        return CheckpointError(
+            f"could not write checkpoint {step} to {self.folder} ({free:.1f} MiB free): {cause}\n"
+            f"The last good checkpoint is step {last}. Make room and run the same command again."
+        )
 
     def meta(self, step: int) -> Meta:
         """What the network of a checkpoint is."""
@@ -243,6 +242,12 @@ class Checkpoints:
                 f"checkpoint {step} of {self.folder} is of another architecture, {len(differing)} "
                 f"arrays differ:\n  {shown}"
             )
+
+
+def _score(metrics: Any) -> float:
+    """What "best" compares: mIoU on dev, -inf where it was not measured or has no class."""
+    value = (metrics or {}).get(METRIC)
+    return -math.inf if value is None or math.isnan(value) else value
 
 
 def _shapes(tree: Any) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 `configs/*.py` start from `default_config()`. `resolve` turns what the user wrote into what the run
 records: every option of the chosen target is filled in and everything that can be checked without
-    data is checked.
+data is checked.
 """
 
 import dataclasses
@@ -33,9 +33,8 @@ def default_config() -> ConfigDict:
     config.accumulation = 1  # parts that a batch is computed in, to save memory
     config.num_devices = 0  # 0 = all
     config.objective = "supervised"
-    config.ema_decay = (
-        0.0  # of parameters and BatchNorm statistics; 0 = no average, else evaluation uses it
-    )
+    # Of parameters and BatchNorm statistics; 0 = no average, else evaluation uses the average.
+    config.ema_decay = 0.0
 
     config.data = ConfigDict()
     config.data.name = "synthetic_streets"  # see pals_jax/data/catalog.py
@@ -48,12 +47,10 @@ def default_config() -> ConfigDict:
     config.data.palette_masks = False  # read the indices of palette PNGs as classes
     config.data.data_dir = ""  # where prepared data is kept; "" = the default of TFDS
     config.data.train_split = "train"
-    config.data.subset = (
-        ""  # labelled images to train on: a fraction, "prefix:…", a .txt list of ids; "" = all
-    )
-    config.data.dev = (
-        ""  # held out of train_split to choose on, before the subset is taken; "" = none
-    )
+    # Labelled images to train on: a fraction, "prefix:…" or a .txt list of ids; "" = all.
+    config.data.subset = ""
+    # Held out of train_split to choose on, before the subset is taken; "" = none.
+    config.data.dev = ""
     config.data.subset_seed = 0
     config.data.crop_size = (256, 256)  # height, width
     config.data.scale = (0.5, 2.0)  # range of the random scale
@@ -67,9 +64,7 @@ def default_config() -> ConfigDict:
     config.model.decoder_channels = 256
     config.model.width = 64  # channels of the stem; 64 is the published network
     config.model.auxiliary = False  # an auxiliary head during training
-    config.model.dtype = (
-        "float32"  # of the computation: float32 or bfloat16; parameters stay float32
-    )
+    config.model.dtype = "float32"  # or bfloat16, of the computation; parameters stay float32
     config.model.freeze_batch_norm = False
     config.model.mean = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
     config.model.std = (0.229, 0.224, 0.225)
@@ -85,9 +80,8 @@ def default_config() -> ConfigDict:
     config.optimizer.power = 0.9  # of the polynomial decay
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
-    config.optimizer.head_multiplier = (
-        1.0  # learning rate of everything but the backbone, relative to it
-    )
+    # Learning rate of everything but the backbone, relative to it.
+    config.optimizer.head_multiplier = 1.0
 
     config.log = ConfigDict()
     config.log.every = 20  # steps between log lines
@@ -99,9 +93,8 @@ def default_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.split = "val"  # a split of the data set, or "dev"
-    config.eval.every = (
-        200  # steps between evaluations on dev, if there is one; at least as often as checkpoints
-    )
+    # Steps between evaluations on dev, if there is one; at least as often as checkpoints.
+    config.eval.every = 200
     config.eval.checkpoint = "latest"  # "latest", "best" (on dev) or a step
     config.eval.batch_size = 4  # images at once; rounded up to a multiple of the devices
     config.eval.max_shapes = 4  # images of more sizes than this are padded to this many shapes

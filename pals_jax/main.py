@@ -35,16 +35,19 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         parser.add_argument(f"-{name}", f"--{name}")
     given, _ = parser.parse_known_args(arguments[1:])
     arguments = list(arguments)
-    if given.workdir and not given.config and given.mode in ("evaluate", "predict"):
-        arguments.insert(1, f"--config={_FROM_WORKDIR}:{given.workdir}")
     try:
+        if given.config and not Path(given.config.split(":")[0]).is_file():
+            sys.exit(f"ConfigError: --config={given.config}: there is no such file")
+        if given.workdir and not given.config and given.mode in ("evaluate", "predict"):
+            configs.load(Path(given.workdir) / "config.json")
+            arguments.insert(1, f"--config={_FROM_WORKDIR}:{given.workdir}")
         return flags.FLAGS(arguments)
     except (KeyError, AttributeError) as error:
-        # So ml_collections reports an unknown field, with a suggestion; the text is a quoted
-        # string.
-        sys.exit(f"ConfigError: unknown field {str(error.args[0]).strip()}")
-    except ConfigError as error:
-        sys.exit(f"ConfigError: {error}")
+        # So ml_collections reports an unknown field, with a suggestion, the AttributeError quoted.
+        told = error.__context__ if isinstance(error.__context__, KeyError) else error
+        sys.exit(f"ConfigError: unknown field {told.args[0]}")
+    except (ConfigError, flags.Error) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 def main(arguments: Sequence[str]) -> None:

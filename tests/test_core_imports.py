@@ -6,16 +6,17 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
+import importlib.machinery
 import sys
 
 BLOCKED = {"tensorflow", "tensorflow_datasets", "clu", "grain", "tensorboard"}
 
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+find_spec = importlib.machinery.PathFinder.find_spec
 
-sys.meta_path.insert(0, Blocked())
+def absent(name, *arguments):
+    return None if name.split(".")[0] in BLOCKED else find_spec(name, *arguments)
+
+importlib.machinery.PathFinder.find_spec = absent
 
 import itertools, pathlib, tempfile, warnings
 import numpy as np

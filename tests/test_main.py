@@ -86,15 +86,14 @@ def test_train_evaluate_and_predict(folder, tmp_path):
 
 
 def test_sigterm_saves_and_exits_with_its_code(folder, tmp_path):
-    process = start(
-        *camvid(folder, tmp_path), "--config.total_steps=100000", "--config.log.every=1"
-    )
-    for line in process.stdout:
-        if line.startswith("step 2"):
-            process.send_signal(signal.SIGTERM)
-            break
-    rest = process.stdout.read()
-    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    long = ("--config.total_steps=100000", "--config.log.every=1")
+    with start(*camvid(folder, tmp_path), *long) as process:
+        for line in process.stdout:
+            if line.startswith("step 2"):
+                process.send_signal(signal.SIGTERM)
+                break
+        rest = process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
     assert "stopped and saved at step" in rest
     assert any((tmp_path / "checkpoints").iterdir())
 

@@ -97,7 +97,7 @@ def test_a_dilated_network_is_the_strided_one_at_more_places(block):
 
 
 def test_blocks_run_in_the_order_of_their_numbers():
-    """Also the merged blocks of `narrow.fill`, which come in the order of strings: 0, 1, 10, 2."""
+    """Also merged by `narrow.fill`, whose order is that of strings: 0, 1, 10, 2."""
     options = {"sampling": resnet.Sampling(1, 1, 1), "dtype": jnp.float32}
     stage = narrow.fill(
         nnx.eval_shape(
