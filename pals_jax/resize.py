@@ -34,11 +34,20 @@ def grid_factor(size: tuple[int, int], grid: tuple[int, int]) -> int:
 
 def upsample(array: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b H W c"]:
     """Bilinear upsampling in float32 with half-pixel centres, by the factor between the grids."""
+    factor = grid_factor(size, (array.shape[1], array.shape[2]))
+    return upsample_by(array.astype(jnp.float32), factor, size)
+
+
+def upsample_by(
+    array: Float[Array, "b h w c"], factor: int, size: tuple[int, int]
+) -> Float[Array, "b H W c"]:
+    """Bilinear upsampling by a known factor with half-pixel centres, cropped to `size`.
+
+    Resizing straight to a size that is no multiple of the factor would stretch the grid.
+    """
     batch, rows, columns, channels = array.shape
-    factor = grid_factor(size, (rows, columns))
     shape = (batch, rows * factor, columns * factor, channels)
-    wide = jax.image.resize(array.astype(jnp.float32), shape, "linear")
-    return wide[:, : size[0], : size[1]]
+    return jax.image.resize(array, shape, "linear")[:, : size[0], : size[1]]
 
 
 def box_sum(array: Float[Array, "b h w c"], factor: int) -> Float[Array, "b H W c"]:

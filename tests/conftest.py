@@ -15,21 +15,23 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 import pytest  # noqa: E402
-from bands import CLASSES, SIZE, draw_batch, draw_example  # noqa: E402
+from toy import CLASSES, SIZE, ToyNetwork, draw_batch, draw_example  # noqa: E402
 
-from pals_jax import data  # noqa: E402
+from pals_jax import data, models  # noqa: E402
 from pals_jax.config import default_config  # noqa: E402
 from pals_jax.train import RunData  # noqa: E402
+
+models.MODELS["toy"] = ToyNetwork
 
 
 @pytest.fixture
 def config():
-    """The smallest run that still has every part."""
+    """The smallest run that still has every part; its network is a toy."""
     config = default_config()
     config.total_steps = 4
     config.batch_size = 4
     config.num_devices = 1
-    config.model.name = "deeplabv3plus_resnet18"
+    config.model.name = "toy"
     config.model.width = 8
     config.model.decoder_channels = 16
     config.data.crop_size = SIZE

@@ -3,7 +3,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from bands import CLASSES, draw_example
+from toy import CLASSES, draw_example
 
 from pals_jax import config as configs
 from pals_jax import data, evaluate, inference, metrics, networks, sharding

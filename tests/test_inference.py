@@ -3,9 +3,9 @@ import math
 
 import numpy as np
 import pytest
-from bands import draw_example
 from hypothesis import given
 from hypothesis import strategies as st
+from toy import draw_example
 
 from pals_jax import inference
 

@@ -2,8 +2,8 @@ import itertools
 
 import numpy as np
 import pytest
-from bands import CLASSES, draw_batch, draw_example
 from PIL import Image
+from toy import CLASSES, draw_batch, draw_example
 
 from pals_jax import config as configs
 from pals_jax import data, predict
@@ -13,9 +13,8 @@ from pals_jax.train import RunData, train_and_evaluate
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """A run of two steps."""
-
     config = configs.default_config()
-    config.model.update(name="deeplabv3plus_resnet18", width=8, decoder_channels=16)
+    config.model.update(name="toy", width=8, decoder_channels=16)
     config.update(total_steps=2, batch_size=4, num_devices=1)
     config.data.crop_size = (32, 32)
     config.log.panels_every = 0

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pals_jax.resize import box_sum, grid_factor, upsample
+from pals_jax.resize import box_sum, grid_factor, upsample, upsample_by
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,13 @@ def test_upsample_crops_where_the_factor_does_not_divide():
     array = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 2)), jnp.float32)
     whole = jax.image.resize(array, (2, 12, 12, 2), "linear")
     np.testing.assert_allclose(upsample(array, (10, 11)), whole[:, :10, :11], atol=1e-6)
+
+
+def test_upsample_by_keeps_the_grid_of_a_column_when_cropped():
+    column = jnp.array([[0.0, 1.0, 3.0]])[..., None, None]
+    expected = [0, 0.25, 0.75, 1.5, 2.5, 3]
+    np.testing.assert_array_equal(upsample_by(column, 2, (6, 2))[0, :, 1, 0], expected)
+    np.testing.assert_array_equal(upsample_by(column, 2, (5, 1))[0, :, 0, 0], expected[:5])
 
 
 def test_box_sum_keeps_the_total():

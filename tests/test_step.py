@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bands import CLASSES, draw_batch
+from toy import CLASSES, draw_batch
 
 from pals_jax import config as configs
 from pals_jax import networks, sharding, state
@@ -51,9 +51,12 @@ def largest_relative_difference(first, second):
     )
 
 
-@pytest.mark.parametrize("mask", ["none", "same_class_correct"])
-def test_four_devices_agree_with_one(config, mask):
+@pytest.mark.parametrize(
+    ("network", "mask"), [("deeplabv3plus_resnet18", "none"), ("toy", "same_class_correct")]
+)
+def test_four_devices_agree_with_one(config, network, mask):
     config.batch_size = 8
+    config.model.name = network
     config.target.options.mask = mask
     config.target.options.ramp = "constant"
     config.model.auxiliary = True

@@ -11,7 +11,7 @@ import signal
 import jax
 import numpy as np
 import pytest
-from bands import draw_batch, draw_example
+from toy import draw_batch, draw_example
 
 from pals_jax import data, networks, sharding
 from pals_jax.checkpoints import CheckpointError, Checkpoints
@@ -161,6 +161,7 @@ def test_nan_in_the_input_is_named_and_nothing_is_lost(config, run_data, tmp_pat
 # Orbax writes arrays side by side; after the first failure nobody waits for those of the others.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_failing_write_leaves_the_previous_checkpoint(config, run_data, tmp_path):
+    config.model.decoder_channels = 256  # arrays of 74 kB
     good = run_data()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
 

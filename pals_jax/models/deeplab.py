@@ -7,7 +7,6 @@ ECCV 2018, with plain instead of separable convolutions.
 import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -16,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 from pals_jax.models.layers import ConvBlock
 from pals_jax.models.resnet import ResNet
 from pals_jax.outputs import Outputs
+from pals_jax.resize import upsample_by
 
 LOW_LEVEL_CHANNELS = 48
 
@@ -96,7 +96,8 @@ class Decoder(nnx.Module):
           train: whether BatchNorm uses the statistics of the batch.
         """
         details = self.low_level(low_level, train=train)
-        x = jnp.concatenate([upsample(context, factor, low_level.shape[1:3]), details], axis=-1)
+        size = (low_level.shape[1], low_level.shape[2])
+        x = jnp.concatenate([upsample_by(context, factor, size), details], axis=-1)
         return self.block2(self.block1(x, train=train), train=train)
 
 
@@ -198,18 +199,6 @@ def spatial_mean(
     total = jnp.sum(x, axis=(1, 2), keepdims=True, where=weight, dtype=jnp.float32)
     count = jnp.sum(weight, axis=(1, 2), keepdims=True, dtype=jnp.float32)
     return total / jnp.maximum(count, 1)
-
-
-def upsample(
-    x: Float[Array, "b h w c"], factor: int, size: tuple[int, ...]
-) -> Float[Array, "b p q c"]:
-    """Bilinear upsampling by a whole factor with half-pixel centres, cropped to `size`.
-
-    Resizing straight to a size that is no multiple of the factor would stretch the grid.
-    """
-    batch, rows, columns, channels = x.shape
-    shape = (batch, factor * rows, factor * columns, channels)
-    return jax.image.resize(x, shape, "bilinear")[:, : size[0], : size[1]]
 
 
 def _check(images: Array, valid: Array | None) -> None:

@@ -3,6 +3,7 @@
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 """
 
+import abc
 import functools
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
@@ -82,9 +83,9 @@ class ResidualBlock(nnx.Module):
             x = self.downsample["1"](self.downsample["0"](x), train=train)
         return nnx.relu(x + y)
 
+    @abc.abstractmethod
     def residual(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b p q o"]:
         """What the block adds to its shortcut."""
-        raise NotImplementedError
 
 
 class BasicBlock(ResidualBlock):

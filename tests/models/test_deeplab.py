@@ -84,13 +84,6 @@ def test_logits_are_the_classifier_on_the_features():
     np.testing.assert_allclose(model.classifier(outputs.features), outputs.logits, atol=1e-6)
 
 
-def test_upsampling_has_half_pixel_centres_and_keeps_the_grid_when_cropped():
-    x = jnp.array([[0.0, 1.0, 3.0]])[..., None, None]  # one column of three cells
-    column = [0, 0.25, 0.75, 1.5, 2.5, 3]
-    np.testing.assert_array_equal(deeplab.upsample(x, 2, (6, 2))[0, :, 1, 0], column)
-    np.testing.assert_array_equal(deeplab.upsample(x, 2, (5, 1))[0, :, 0, 0], column[:5])
-
-
 def test_spatial_mean_is_over_valid_cells_only():
     x = jnp.array([[[1.0, 2.0], [4.0, jnp.nan]]])[..., None]
     valid = jnp.array([[[True, True], [True, False]]])
