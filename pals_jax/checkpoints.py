@@ -165,9 +165,12 @@ class Checkpoints:
         free = shutil.disk_usage(self.folder).free / 2**20
         complete = [int(p.name) for p in self.folder.iterdir() if p.name.isdigit()]
         last = max((number for number in complete if number != step), default=None)
+        earlier = (
+            "There is no earlier one." if last is None else f"The last good one is step {last}."
+        )
         return CheckpointError(
             f"could not write checkpoint {step} to {self.folder} ({free:.1f} MiB free): {cause}\n"
-            f"The last good checkpoint is step {last}. Make room and run the same command again."
+            f"{earlier} Make room and run the same command again."
         )
 
     def meta(self, step: int) -> Meta:

@@ -1,6 +1,7 @@
 """Command line: `python -m pals_jax.main --config=FILE --workdir=DIR [--mode=MODE]`."""
 
 import argparse
+import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,10 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(128 + signal.SIGINT)
     except (ConfigError, DataError, CheckpointError, NonFiniteError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"{error}: make room; the same command goes on from the last checkpoint")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The line that tells how a run is going."""
 
+import math
 import time
 
 
@@ -26,9 +27,15 @@ class Progress:
         """Restarts the clock, after a pause that is not training."""
         self._step, self._time = step, time.monotonic()
 
-    def advance(self, step: int) -> tuple[float, float]:
-        """Steps per second since `start` or the last call, and the seconds left at that rate."""
+    def advance(self, step: int) -> float:
+        """Steps per second since `start` or the last call; NaN if none was taken since."""
         now = time.monotonic()
-        rate = (step - self._step) / max(now - self._time, 1e-9)
+        steps, seconds = step - self._step, max(now - self._time, 1e-9)
         self._step, self._time = step, now
-        return rate, (self._total - step) / max(rate, 1e-9)
+        return steps / seconds if steps else math.nan
+
+    def describe(self, step: int, rate: float) -> str:
+        """The rate and the time left at it; after the first step, which gives no rate, neither."""
+        if math.isnan(rate):
+            return "compiled"
+        return f"{rate:.2f} steps/s  ETA {format_duration((self._total - step) / rate)}"

@@ -24,7 +24,7 @@ from pals_jax.errors import ConfigError
 from pals_jax.interrupt import Interrupted, StopSignal
 from pals_jax.models import Apply
 from pals_jax.objectives import OBJECTIVES, Supervised
-from pals_jax.progress import Progress, format_duration
+from pals_jax.progress import Progress
 from pals_jax.state import TrainState
 from pals_jax.step import Batch, make_inspection, make_train_step
 
@@ -246,11 +246,11 @@ class _Run:
                     scalars = self._collect(pending)
                     pending = []
                 if log:
-                    rate, left = progress.advance(self.step)
+                    rate = progress.advance(self.step)
                     writer.scalars(self.step, scalars | {"steps_per_second": rate})
                     print(
-                        f"step {self.step}/{total}  loss {scalars['loss']:.4f}  {rate:.2f} "
-                        f"steps/s  ETA {format_duration(left)}",
+                        f"step {self.step}/{total}  loss {scalars['loss']:.4f}  "
+                        f"{progress.describe(self.step, rate)}",
                         flush=True,
                     )
                 if draw:
@@ -260,7 +260,7 @@ class _Run:
                     self.checkpoints.save(self.state, self._position(), self.meta, dev_mean_iou)
                 if log or save or draw:
                     progress.start(self.step)
-                if stop.signum is not None and stopping and not last:
+                if save and stop.signum is not None:
                     raise Interrupted(
                         stop.signum,
                         f"stopped and saved at step {self.step}; the same command resumes "

@@ -15,6 +15,12 @@ def test_rate_and_time_left(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     progress = Progress(0, total_steps=100)
     progress.start(10)  # at 10 s: what came before does not count
-    rate, left = progress.advance(30)  # at 14 s
+    rate = progress.advance(30)  # at 14 s
     assert rate == 5
-    assert left == 14
+    assert progress.describe(30, rate) == "5.00 steps/s  ETA 0:14"
+
+
+def test_no_step_gives_no_rate():
+    progress = Progress(0, total_steps=100)
+    progress.start(1)
+    assert progress.describe(1, progress.advance(1)) == "compiled"

@@ -177,7 +177,7 @@ def test_a_failing_write_leaves_the_previous_checkpoint(config, run_data, tmp_pa
             train_and_evaluate(config, tmp_path, good._replace(batches=disk_fills_up(good.batches)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert "last good checkpoint is step 2" in str(failure.value)
+    assert "last good one is step 2" in str(failure.value)
     stored_networks(tmp_path)
     result = train_and_evaluate(config, tmp_path, run_data())
     assert result["checkpoint_step"] == 4

@@ -209,7 +209,7 @@ def test_permuting_the_pixels_permutes_the_result(implementation, seed, temperat
     np.testing.assert_array_equal(permuted_has, np.asarray(has)[:, order])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
     pixels=st.integers(1, 20),
