@@ -12,16 +12,18 @@ from pals_jax.config import default_config
 def get_config() -> ConfigDict:
     """A narrow ResNet-18 on 30 images of the embedded data set."""
     config = default_config()
-    config.total_steps = 600
-    config.batch_size = 8
+    config.total_steps = 800
+    config.batch_size = 4
     config.data.name = "synthetic_streets"
     config.data.subset = "0.15"
     config.data.crop_size = (96, 192)
+    config.data.scale = (0.75, 1.5)
+    config.data.photometric = False
     config.model.name = "deeplabv3plus_resnet18"
-    config.model.width = 16
-    config.model.decoder_channels = 32
-    config.optimizer.learning_rate = 0.05
-    config.log.every = 20
+    config.model.width = 24
+    config.model.decoder_channels = 48
+    config.optimizer.learning_rate = 0.2
+    config.log.every = 50
     config.log.panels_every = 200
     config.checkpoint.every = 200
     return config

@@ -44,9 +44,9 @@ def _parse(arguments: Sequence[str]) -> list[str]:
             arguments.insert(1, f"--config={_FROM_WORKDIR}:{given.workdir}")
         return flags.FLAGS(arguments)
     except (KeyError, AttributeError) as error:
-        # So ml_collections reports an unknown field, with a suggestion, the AttributeError quoted.
-        told = error.__context__ if isinstance(error.__context__, KeyError) else error
-        sys.exit(f"ConfigError: unknown field {told.args[0]}")
+        # So ml_collections reports an unknown field, with a suggestion; some quoted by another.
+        told = getattr(error.args[0], "args", error.args)[0]
+        sys.exit(f"ConfigError: unknown field {told}")
     except (ConfigError, flags.Error) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

@@ -22,7 +22,7 @@ def photograph(
     """
     height, width = grain.shape
     scale = height / 128  # blur and texture keep their size relative to the image
-    harm = rng.uniform(0.2, 1.0) ** 2  # how bad a day this camera has
+    harm = rng.uniform(0.0, 0.7) ** 2  # how bad a day this camera has
 
     fine, coarse = (_noise(rng, height, width, nodes) for nodes in (128, 32))
     texture = rng.uniform(0.05, 0.2) * fine + rng.uniform(0.05, 0.25) * coarse
@@ -55,7 +55,7 @@ def _develop(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Exposure, contrast and a veil of scattered light, by one curve for all channels."""
     metered = np.sqrt(105 / max(float(photo.mean()), 20))  # half-hearted automatic exposure
-    exposure, gamma = metered * np.exp(rng.normal(0, 0.2)), np.exp(rng.normal(0, 0.25))
+    exposure, gamma = metered * np.exp(rng.normal(0, 0.12)), np.exp(rng.normal(0, 0.15))
     veil, mist = rng.uniform(0, 0.3) * harm, rng.uniform(100, 230)
     curve = 255 * np.clip(np.arange(256) / 255 * exposure, 0, 1) ** gamma
     return cv2.LUT(photo, np.rint((1 - veil) * curve + veil * mist).astype(np.uint8))

@@ -112,7 +112,7 @@ class Light:
         cast, left, lamps = (0.1, 0.0), 1.0, 0.05
         shadow, density = rng.uniform(0.1, 0.25), rng.uniform(0, 0.008)
         haze = zenith = greyish(rng, 0.5, 0.95, 0.15)
-        weather = rng.choice(["sun", "clouds", "dusk", "fog"], p=[0.38, 0.32, 0.16, 0.14])
+        weather = rng.choice(["sun", "clouds", "dusk", "fog"], p=[0.48, 0.38, 0.08, 0.06])
         if weather == "sun":
             haze = hsv(0.6 + rng.normal(0, 0.05), rng.uniform(0, 0.2), rng.uniform(0.65, 1.0))
             zenith = hsv(rng.uniform(0.55, 0.64), rng.uniform(0.2, 0.75), rng.uniform(0.5, 0.95))
