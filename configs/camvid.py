@@ -12,15 +12,15 @@ from pals_jax.config import default_config
 def get_config() -> ConfigDict:
     """A narrow ResNet-18; the data set's folder goes to --config.data.root."""
     config = default_config()
-    config.total_steps = 700
+    config.total_steps = 1600
     config.batch_size = 4
     config.data.name = "camvid"
     config.data.crop_size = (176, 240)
     config.model.name = "deeplabv3plus_resnet18"
-    config.model.width = 32
-    config.model.decoder_channels = 64
-    config.optimizer.learning_rate = 0.02
+    config.model.width = 16
+    config.model.decoder_channels = 32
+    config.optimizer.learning_rate = 0.1
     config.log.every = 50
-    config.log.panels_every = 350
-    config.checkpoint.every = 350
+    config.log.panels_every = 400
+    config.checkpoint.every = 400
     return config
