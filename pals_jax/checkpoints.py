@@ -59,8 +59,14 @@ class Checkpoints:
     are superseded ones deleted. An interrupted or failed save leaves the earlier ones untouched.
     """
 
-    def __init__(self, workdir: Path):
-        """Opens `workdir/checkpoints`, which is made when something is saved."""
+    def __init__(self, workdir: Path, *, read_only: bool = False):
+        """Opens `workdir/checkpoints`.
+
+        Args:
+          workdir: of a run.
+          read_only: touch nothing, so that a run may go on writing there. Otherwise the folder is
+            made, and what an interrupted save left there is removed.
+        """
         self.folder = workdir.absolute() / "checkpoints"  # Orbax refuses relative paths
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
@@ -74,7 +80,9 @@ class Checkpoints:
             preservation_policy=keep,
             best_fn=_score,  # without it, Orbax neither writes nor reads metrics
             enable_async_checkpointing=False,
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
         )
         arrays, values = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
         handlers = {
@@ -170,7 +178,7 @@ class Checkpoints:
         )
         return CheckpointError(
             f"could not write checkpoint {step} to {self.folder} ({free:.1f} MiB free): {cause}\n"
-            f"{earlier} Make room and run the same command again."
+            f"{earlier} Mend this, such as a full disk, and run the same command again."
         )
 
     def meta(self, step: int) -> Meta:

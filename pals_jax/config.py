@@ -13,7 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from pals_jax.errors import ConfigError
+from pals_jax.errors import ConfigError, OptionError
+from pals_jax.files import write_atomically
 from pals_jax.models import MODELS
 from pals_jax.objectives import OBJECTIVES
 from pals_jax.targets import TARGETS
@@ -22,6 +23,30 @@ from pals_jax.targets import TARGETS
 # learns.
 _FREE_SECTIONS = ("log", "checkpoint", "eval", "predict", "num_devices")
 _FREE_FIELDS = ("data.root", "data.data_dir", "data.workers")
+
+_AT_LEAST_ONE = (
+    "total_steps",
+    "batch_size",
+    "accumulation",
+    "log.every",
+    "log.panels",
+    "checkpoint.every",
+    "eval.every",
+    "eval.batch_size",
+    "eval.max_shapes",
+    "model.width",
+    "model.decoder_channels",
+)
+_AT_LEAST_ZERO = (
+    "seed",
+    "num_devices",
+    "auxiliary_weight",
+    "data.subset_seed",
+    "data.workers",
+    "log.panels_every",
+    "optimizer.end_learning_rate",
+    "optimizer.weight_decay",
+)
 
 
 def default_config() -> ConfigDict:
@@ -93,7 +118,7 @@ def default_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.split = "val"  # a split of the data set, or "dev"
-    # Steps between evaluations on dev, if there is one; at least as often as checkpoints.
+    # Steps between evaluations on dev, if there is one; each is saved and may become the best.
     config.eval.every = 200
     config.eval.checkpoint = "latest"  # "latest", "best" (on dev) or a step
     config.eval.batch_size = 4  # images at once; rounded up to a multiple of the devices
@@ -145,7 +170,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config.target.options = ConfigDict({**known, **given})
     try:
         TARGETS[name](2, **config.target.options)
-    except ValueError as error:
+    except OptionError as error:
         raise ConfigError(f"config.target.options: {error}") from error
     return config.lock()
 
@@ -163,23 +188,40 @@ def _check_fields(found: dict, expected: dict, path: str = "config") -> None:
                     f"{path}.{name} must hold fields {sorted(expected[name])}, found {value!r}"
                 )
             _check_fields(value, expected[name], f"{path}.{name}")
+        elif not isinstance(expected[name], dict) and not _same_type(value, expected[name]):
+            raise ConfigError(
+                f"{path}.{name} must be of type {type(expected[name]).__name__}, found {value!r}"
+            )
     for name in expected:
         if name not in found:
             raise ConfigError(f"config field {path}.{name} is missing: start from default_config()")
 
 
+def _same_type(value: Any, default: Any) -> bool:
+    """An int does for a float and a list for a tuple; True is no int."""
+    accepted = {float: (float, int), tuple: (tuple, list)}.get(type(default), (type(default),))
+    return type(value) in accepted
+
+
 def _check_values(config: ConfigDict) -> None:
     def require(holds: bool, field: str, expected: str) -> None:
         if not holds:
-            value: Any = config
-            for part in field.split("."):
-                value = value[part]
-            raise ConfigError(f"config.{field} must be {expected}, found {value!r}")
+            raise ConfigError(f"config.{field} must be {expected}, found {value_of(field)!r}")
 
-    for field in ("total_steps", "batch_size", "accumulation", "log.every", "checkpoint.every",
-                "eval.every", "eval.batch_size", "eval.max_shapes"):  # fmt: skip
+    def value_of(field: str) -> Any:
         section, _, name = field.rpartition(".")
-        require((config[section] if section else config)[name] >= 1, field, "at least 1")
+        return (config[section] if section else config)[name]
+
+    for field in _AT_LEAST_ONE:
+        require(value_of(field) >= 1, field, "at least 1")
+    for field in _AT_LEAST_ZERO:
+        require(value_of(field) >= 0, field, "at least 0")
+    for field in ("optimizer.learning_rate", "optimizer.power", "optimizer.head_multiplier"):
+        require(value_of(field) > 0, field, "above 0")
+    require(0 <= config.optimizer.momentum < 1, "optimizer.momentum", "in [0, 1)")
+    mean, std = config.model.mean, config.model.std
+    require(len(mean) == 3 and all(0 <= m <= 1 for m in mean), "model.mean", "of RGB in [0, 1]")
+    require(len(std) == 3 and all(s > 0 for s in std), "model.std", "of RGB, each above 0")
     require(config.batch_size % config.accumulation == 0, "batch_size",
           f"a multiple of config.accumulation = {config.accumulation}")  # fmt: skip
     require(config.objective in OBJECTIVES, "objective", f"one of {sorted(OBJECTIVES)}")
@@ -188,7 +230,8 @@ def _check_values(config: ConfigDict) -> None:
     require(config.model.dtype in ("float32", "bfloat16"), "model.dtype", "float32 or bfloat16")
     require(config.model.output_stride in (8, 16), "model.output_stride", "8 or 16")
     crop = config.data.crop_size
-    require(len(crop) == 2 and min(crop) >= 1, "data.crop_size", "(height, width) in pixels")
+    require(len(crop) == 2 and all(isinstance(side, int) and side >= 1 for side in crop),
+          "data.crop_size", "(height, width) in whole pixels")  # fmt: skip
     require(not any(side % config.model.output_stride for side in crop), "data.crop_size",
           f"multiples of config.model.output_stride = {config.model.output_stride}")  # fmt: skip
     scale = config.data.scale
@@ -237,7 +280,7 @@ def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
 
 def save(config: ConfigDict, path: Path) -> None:
     """Writes a resolved configuration as JSON."""
-    path.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    write_atomically(path, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def load(path: Path) -> ConfigDict:
@@ -247,7 +290,7 @@ def load(path: Path) -> ConfigDict:
       ConfigError: the file is missing or is not JSON.
     """
     try:
-        return from_dict(json.loads(path.read_text()))
+        return from_dict(json.loads(path.expanduser().read_text()))
     except FileNotFoundError:
         raise ConfigError(
             f"{path} is missing: is {path.parent} the --workdir of a training run?"

@@ -3,3 +3,7 @@
 
 class ConfigError(ValueError):
     """A field of the configuration has a value that it cannot have."""
+
+
+class OptionError(ValueError):
+    """An option of a target has a value that it cannot have."""

@@ -1,5 +1,6 @@
 """Evaluation: every image of a split once, at its own full resolution, in one confusion matrix."""
 
+import functools
 import importlib.metadata
 import json
 import platform
@@ -12,12 +13,14 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import pals_jax
 from pals_jax import data, inference, metrics, networks, sharding
 from pals_jax.checkpoints import Checkpoints, Meta
+from pals_jax.files import write_atomically
 from pals_jax.models import Apply
 from pals_jax.state import Network
 
-_REPORTED_PACKAGES = ("pals_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+_REPORTED_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class Evaluation(NamedTuple):
@@ -59,18 +62,11 @@ def evaluate_network(
       mesh: each batch is split over it.
     """
     num_classes, ignore = len(meta.classes), meta.ignore
-
-    @jax.jit
-    def count(network: Network, image, valid, label):
-        probs = inference.probabilities(
-            apply, network, image, valid, meta.model["mean"], meta.model["std"]
-        )
-        predictions = jnp.argmax(probs, axis=-1)
-        confusion = metrics.confusion_matrix(label, predictions, num_classes, ignore)
-        return confusion, metrics.Calibration.of_batch(probs, label, ignore)
-
-    shapes = inference.padded_shapes(inference.sizes_of(examples), config.max_shapes)
-    rows = inference.rows_per_batch(config.batch_size, mesh)
+    mean, std = tuple(meta.model["mean"]), tuple(meta.model["std"])
+    count = _counter(apply, num_classes, ignore, mean, std)
+    sizes = inference.sizes_of(examples)
+    shapes = inference.padded_shapes(sizes, config.max_shapes)
+    rows = inference.rows_per_shape(sizes, shapes, config.batch_size, mesh)
     confusion = np.zeros((num_classes, num_classes), np.int64)
     calibration = metrics.Calibration.empty()
     ids: list[str] = []
@@ -83,7 +79,40 @@ def evaluate_network(
     return Evaluation(confusion, calibration, sorted(ids))
 
 
-def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+@functools.lru_cache(maxsize=4)
+def _counter(apply: Apply, num_classes: int, ignore: int, mean: tuple, std: tuple):
+    """The jitted count of one batch, kept so that every evaluation of a run compiles it once."""
+
+    @jax.jit
+    def count(network: Network, image, valid, label):
+        probs = inference.probabilities(apply, network, image, valid, mean, std)
+        predictions = jnp.argmax(probs, axis=-1)
+        confusion = metrics.confusion_matrix(label, predictions, num_classes, ignore)
+        return confusion, metrics.Calibration.of_batch(probs, label, ignore)
+
+    return count
+
+
+def open_examples(config: ConfigDict, meta: Meta) -> data.Source:
+    """Opens `config.eval.split` of the data set that the configuration names.
+
+    Raises:
+      DataError: see `data.open_evaluation`; or its classes are not those of the network.
+    """
+    dataset = data.dataset_info(config.data)
+    for field, found, known in (
+        ("classes", dataset.classes, meta.classes),
+        ("ignore", dataset.ignore, meta.ignore),
+    ):
+        if found != known:
+            raise data.DataError(
+                f"config.data.{field} of {dataset.name!r} is {found}, but the network was trained "
+                f"on {meta.dataset!r} with {known}: choose the data with config.data"
+            )
+    return data.open_evaluation(config.data, config.eval.split)
+
+
+def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     """Evaluates a checkpoint of a work directory on `config.eval.split` and writes the result
     beside it.
 
@@ -96,14 +125,15 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
       See `result`.
     """
     mesh = sharding.data_mesh(config.num_devices)
-    with Checkpoints(workdir) as checkpoints:
+    workdir = Path(workdir).expanduser()
+    with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.find(config.eval.checkpoint)
         apply, network, meta = networks.restore(checkpoints, step, mesh)
-    examples = data.open_evaluation(config.data, config.eval.split)
+    examples = open_examples(config, meta)
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
     found = result(evaluation, meta, config, step)
     path = workdir / f"result_{config.eval.split}_{step}.json"
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    write_atomically(path, json.dumps(found, indent=2) + "\n")
     print(table(found))
     print(f"wrote {path}")
     return found
@@ -143,13 +173,12 @@ def _or_none(value: float) -> float | None:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
-    found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
-    for package in _REPORTED_PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # run from a clone, not installed
-    return found
+    return {
+        "python": platform.python_version(),
+        "device": jax.devices()[0].device_kind,
+        "pals_jax": pals_jax.__version__,
+        **{package: importlib.metadata.version(package) for package in _REPORTED_PACKAGES},
+    }
 
 
 def table(found: dict[str, Any]) -> str:

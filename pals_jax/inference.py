@@ -2,7 +2,7 @@
 
 A set whose images have few sizes is predicted without any padding. A set of many sizes is padded at
 the right and the bottom to few shapes, because every shape is compiled once; the network is told
-which pixels are real.
+which pixels are real, and the padding changes nothing for them.
 """
 
 import collections
@@ -27,6 +27,9 @@ Size = tuple[int, int]  # height, width
 # Sizes are first rounded up to a multiple of a power of two that leaves at most this many, then
 # merged in pairs.
 _SIZES_TO_MERGE = 64
+
+# Per device and batch; with 19 classes, the probabilities of so many take 0.6 GB.
+_PIXELS = 2**23
 
 
 class PaddedBatch(NamedTuple):
@@ -99,7 +102,7 @@ def _added_pixels(pair: tuple[Size, Size], counts: collections.Counter[Size]) ->
 def padded_batches(
     examples: Iterable[dict[str, Any]],
     shapes: dict[Size, Size],
-    batch_size: int,
+    rows: dict[Size, int],
     ignore: int,
 ) -> Iterator[PaddedBatch]:
     """Groups examples by padded shape; every example comes out exactly once.
@@ -107,17 +110,17 @@ def padded_batches(
     Args:
       examples: dicts with "image" [H,W,3], "id", and "label" [H,W] or none.
       shapes: from `padded_shapes`, over the sizes of all examples.
-      batch_size: images per batch; a multiple of the number of devices.
+      rows: images per batch of each padded shape, from `rows_per_shape`.
       ignore: label of the padding.
     """
     waiting = collections.defaultdict(list)
     for example in examples:
         shape = shapes[example["image"].shape[:2]]
         waiting[shape].append(example)
-        if len(waiting[shape]) == batch_size:
-            yield _pad(waiting.pop(shape), shape, batch_size, ignore)
+        if len(waiting[shape]) == rows[shape]:
+            yield _pad(waiting.pop(shape), shape, rows[shape], ignore)
     for shape, rest in waiting.items():
-        yield _pad(rest, shape, batch_size, ignore)
+        yield _pad(rest, shape, rows[shape], ignore)
 
 
 def _pad(
@@ -158,9 +161,25 @@ def probabilities(
     """
     normalised = jnp.where(valid[..., None], normalise(image, mean, std), 0)
     outputs, _ = apply(network.params, network.statistics, normalised, train=False, valid=valid)
-    return jax.nn.softmax(upsample(outputs.logits, (image.shape[1], image.shape[2])))
+    return jax.nn.softmax(upsample(outputs.logits, (image.shape[1], image.shape[2]), valid))
 
 
-def rows_per_batch(batch_size: int, mesh: Mesh) -> int:
-    """`batch_size` rounded up to a multiple of the devices."""
-    return -(-batch_size // mesh.size) * mesh.size
+def rows_per_shape(
+    sizes: Iterable[Size], shapes: dict[Size, Size], batch_size: int, mesh: Mesh
+) -> dict[Size, int]:
+    """Images per batch of each padded shape: a multiple of the devices, and no more than needed.
+
+    Args:
+      sizes: of all images.
+      shapes: from `padded_shapes`.
+      batch_size: the most, but for the rounding up; fewer of large images, such that a device holds
+        at most `_PIXELS` at once, or one image.
+      mesh: whose devices share a batch.
+    """
+    counts = collections.Counter(shapes[size] for size in sizes)
+    rows = {}
+    for shape, count in counts.items():
+        in_memory = mesh.size * max(1, _PIXELS // math.prod(shape))
+        wanted = min(batch_size, count, in_memory)
+        rows[shape] = -(-wanted // mesh.size) * mesh.size
+    return rows

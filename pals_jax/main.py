@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from pals_jax import config as configs
 from pals_jax.checkpoints import CheckpointError
 from pals_jax.data import DataError
-from pals_jax.errors import ConfigError
+from pals_jax.errors import ConfigError, OptionError
 from pals_jax.evaluate import evaluate
 from pals_jax.interrupt import Interrupted
 from pals_jax.predict import predict
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint")
         sys.exit(128 + signal.SIGINT)
-    except (ConfigError, DataError, CheckpointError, NonFiniteError) as error:
+    except (ConfigError, OptionError, DataError, CheckpointError, NonFiniteError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pals_jax import data, inference, networks, sharding, visualize
 from pals_jax.checkpoints import Checkpoints
+from pals_jax.evaluate import open_examples
 
 KINDS = ("index", "colour", "overlay")
 
@@ -19,20 +20,26 @@ KINDS = ("index", "colour", "overlay")
 class ImageFolder:
     """Random access to the images below a folder as {"image", "id"}.
 
-    The id is the path below the folder without its extension, or with it where two images differ in
-    nothing else.
+    The id is the path below the folder without its extension, or with it where two images would
+    share one. Files that are no images are told.
 
     Raises:
       DataError: the folder is missing or holds no image.
     """
 
     def __init__(self, folder: Path):
-        self.paths = data.list_images(folder)
+        folder = folder.expanduser()
+        self.paths, others = data.list_images(folder)
+        if others:
+            shown = ", ".join(str(path.relative_to(folder)) for path in others[:5])
+            print(f"skipping {len(others)} files that are no images: {shown}")
         names = [path.relative_to(folder) for path in self.paths]
         stems = collections.Counter(name.with_suffix("") for name in names)
         self.ids = [
             str(name if stems[name.with_suffix("")] > 1 else name.with_suffix("")) for name in names
         ]
+        if len(set(self.ids)) < len(self.ids):  # x.jpg, x.png and x.jpg.png
+            self.ids = [str(name) for name in names]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -46,7 +53,7 @@ class ImageFolder:
         return [data.image_size(path) for path in self.paths]
 
 
-def predict(config: ConfigDict, workdir: Path) -> Path:
+def predict(config: ConfigDict, workdir: str | Path) -> Path:
     """Predicts every image of a folder, or of the evaluated split where no folder is given.
 
     Writes OUTPUT/index/ID.png (class indices, single channel), OUTPUT/colour/ID.png and
@@ -61,22 +68,21 @@ def predict(config: ConfigDict, workdir: Path) -> Path:
       The folder that was written.
     """
     mesh = sharding.data_mesh(config.num_devices)
-    with Checkpoints(workdir) as checkpoints:
+    workdir = Path(workdir).expanduser()
+    with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.find(config.eval.checkpoint)
         apply, network, meta = networks.restore(checkpoints, step, mesh)
     examples: data.Examples
     if config.predict.images:
         examples = ImageFolder(Path(config.predict.images))
     else:
-        examples = data.open_evaluation(config.data, config.eval.split)
-    output = Path(config.predict.output or workdir / "predictions")
-    if config.predict.images and output.resolve().is_relative_to(
-        Path(config.predict.images).resolve()
-    ):
+        examples = open_examples(config, meta)
+    output = Path(config.predict.output or workdir / "predictions").expanduser()
+    images = Path(config.predict.images).expanduser().resolve()
+    if config.predict.images and output.resolve().is_relative_to(images):
         raise data.DataError(
-            f"config.predict.output {output} lies in config.predict.images "
-            f"{config.predict.images}: the next prediction "
-            "would take it for input; choose another folder"
+            f"config.predict.output {output} lies in config.predict.images {images}: the next "
+            "prediction would take it for input; choose another folder"
         )
 
     @jax.jit
@@ -86,8 +92,9 @@ def predict(config: ConfigDict, workdir: Path) -> Path:
         )
         return jnp.argmax(probs, axis=-1)
 
-    shapes = inference.padded_shapes(inference.sizes_of(examples), config.eval.max_shapes)
-    rows = inference.rows_per_batch(config.eval.batch_size, mesh)
+    sizes = inference.sizes_of(examples)
+    shapes = inference.padded_shapes(sizes, config.eval.max_shapes)
+    rows = inference.rows_per_shape(sizes, shapes, config.eval.batch_size, mesh)
     written = 0
     for batch in inference.padded_batches(data.read_ahead(examples), shapes, rows, meta.ignore):
         image, valid = sharding.shard_batch((batch.image, batch.valid), mesh)
@@ -103,8 +110,10 @@ def predict(config: ConfigDict, workdir: Path) -> Path:
                 path = output / kind / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture).save(path)
+        tenth = 10 * written // len(examples)
         written += len(batch.ids)
-        print(f"predicted {written}/{len(examples)} images", flush=True)
+        if 10 * written // len(examples) > tenth:
+            print(f"predicted {written}/{len(examples)} images", flush=True)
     print("wrote " + ", ".join(str(output / kind) for kind in KINDS))
     return output
 

@@ -7,7 +7,7 @@ may reach beyond the image.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 def grid_factor(size: tuple[int, int], grid: tuple[int, int]) -> int:
@@ -32,19 +32,48 @@ def grid_factor(size: tuple[int, int], grid: tuple[int, int]) -> int:
     return min(fitting, key=lambda factor: (factor.bit_count() > 1, factor))
 
 
-def upsample(array: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b H W c"]:
-    """Bilinear upsampling in float32 with half-pixel centres, by the factor between the grids."""
-    factor = grid_factor(size, (array.shape[1], array.shape[2]))
-    return upsample_by(array.astype(jnp.float32), factor, size)
+def on_grid(valid: Bool[Array, "b H W"], grid: tuple[int, int]) -> Bool[Array, "b h w"]:
+    """Cells of a coarser grid with a valid pixel; those of an image are its top left rectangle."""
+    factor = grid_factor((valid.shape[1], valid.shape[2]), grid)
+    return valid[:, ::factor, ::factor]
+
+
+def upsample(
+    array: Float[Array, "b h w c"],
+    size: tuple[int, int],
+    valid: Bool[Array, "b H W"] | None = None,
+) -> Float[Array, "b H W c"]:
+    """Bilinear upsampling in float32 with half-pixel centres, by the factor between the grids.
+
+    Args:
+      array: [B,h,w,C].
+      size: (H, W).
+      valid: False where an image is padded at the right or the bottom: what lies there does not
+        reach the valid pixels. None for no padding.
+    """
+    grid = (array.shape[1], array.shape[2])
+    cells = None if valid is None else on_grid(valid, grid)
+    return upsample_by(array.astype(jnp.float32), grid_factor(size, grid), size, cells)
 
 
 def upsample_by(
-    array: Float[Array, "b h w c"], factor: int, size: tuple[int, int]
+    array: Float[Array, "b h w c"],
+    factor: int,
+    size: tuple[int, int],
+    valid: Bool[Array, "b h w"] | None = None,
 ) -> Float[Array, "b H W c"]:
     """Bilinear upsampling by a known factor with half-pixel centres, cropped to `size`.
 
-    Resizing straight to a size that is no multiple of the factor would stretch the grid.
+    Resizing straight to a size that is no multiple of the factor would stretch the grid. Where
+    `valid`, a rectangle in the top left corner, is False, the nearest valid cell stands, as it does
+    beyond the border of an image.
     """
+    if valid is not None:
+        for axis, count in ((1, valid.any(2).sum(1)), (2, valid.any(1).sum(1))):
+            last = jnp.maximum(count - 1, 0)
+            nearest = jnp.minimum(jnp.arange(array.shape[axis]), last[:, None])
+            shape = (-1, *(array.shape[axis] if i == axis else 1 for i in (1, 2)), 1)
+            array = jnp.take_along_axis(array, nearest.reshape(shape), axis)
     batch, rows, columns, channels = array.shape
     shape = (batch, rows * factor, columns * factor, channels)
     return jax.image.resize(array, shape, "linear")[:, : size[0], : size[1]]

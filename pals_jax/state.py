@@ -1,6 +1,5 @@
 """The state of a training run: named networks, optimiser, averages and what the target keeps."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -72,8 +71,3 @@ def tree_finite(tree: Tree) -> Array:
 def select(condition: Array, if_true: Tree, if_false: Tree) -> Tree:
     """Chooses between two pytrees of one structure, entry by entry."""
     return jax.tree.map(lambda new, old: jnp.where(condition, new, old), if_true, if_false)
-
-
-def abstract(build: Callable[[], TrainState]) -> TrainState:
-    """Shapes and dtypes of the state that `build` would make, without making it."""
-    return jax.eval_shape(build)

@@ -7,9 +7,10 @@ that it is finished.
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,60 +22,18 @@ from pals_jax import config as configs
 from pals_jax import data, evaluate, networks, sharding, state, visualize, writers
 from pals_jax.checkpoints import Checkpoints, Meta
 from pals_jax.errors import ConfigError
+from pals_jax.files import write_atomically
 from pals_jax.interrupt import Interrupted, StopSignal
 from pals_jax.models import Apply
 from pals_jax.objectives import OBJECTIVES, Supervised
 from pals_jax.progress import Progress
+from pals_jax.run_data import RunData, check_examples, check_ids, check_stream, open_data
 from pals_jax.state import TrainState
 from pals_jax.step import Batch, make_inspection, make_train_step
 
 
 class NonFiniteError(RuntimeError):
     """A training step produced NaN or inf; the state was not changed by it."""
-
-
-class RunData(NamedTuple):
-    """What a run reads.
-
-    Attributes:
-      dataset: classes, palette, ignore index.
-      batches: endless {"labeled": {"image", "label", "id"}} batches of NumPy arrays. With
-          `get_state` and `set_state` its position is kept in the checkpoints; without, a resumed
-          run skips the batches that were used before.
-      evaluation: examples to report on.
-      dev: examples to choose on; empty without a dev part.
-      ids: of the images that are trained on; empty where they are not known.
-    """
-
-    dataset: data.Dataset
-    batches: Iterator[Batch]
-    evaluation: data.Examples
-    dev: data.Examples = ()
-    ids: Sequence[str] = ()
-
-
-def open_data(config: ConfigDict) -> RunData:
-    """Opens what the configuration names, preparing it first if need be; checks all files."""
-    dataset = data.dataset_info(config.data)
-    train = data.open_training(config.data)
-    dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()
-    evaluation = data.open_evaluation(config.data, config.eval.split)
-    augmentation = data.Augmentation(
-        crop=tuple(config.data.crop_size),
-        ignore=dataset.ignore,
-        scale=tuple(config.data.scale),
-        flip=config.data.flip,
-        photometric=config.data.photometric,
-        fill=tuple(round(255 * mean) for mean in config.model.mean),
-    )
-    batches = data.TrainBatches(
-        train,
-        batch_size=config.batch_size,
-        augmentation=augmentation,
-        seed=config.seed,
-        workers=config.data.workers,
-    )
-    return RunData(dataset, batches, evaluation, dev, train.ids)
 
 
 def train_and_evaluate(
@@ -98,21 +57,24 @@ def train_and_evaluate(
       Interrupted: SIGINT or SIGTERM; the state was saved.
     """
     config = configs.resolve(config)
-    workdir = Path(workdir)
+    workdir = Path(workdir).expanduser()
     mesh = sharding.data_mesh(config.num_devices)
     _check_batch(config, mesh)
     saved_config = workdir / "config.json"
-    with _exclusive(workdir), Checkpoints(workdir) as checkpoints:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_exclusive(workdir))
+        checkpoints = stack.enter_context(Checkpoints(workdir))
         if checkpoints.latest is not None and saved_config.exists():
             configs.check_same_training(configs.load(saved_config), config, workdir)
         if checkpoints.latest == config.total_steps and (workdir / "result.json").exists():
             return _already_finished(workdir)
-        run_data = run_data or open_data(config)
-        if config.eval.checkpoint == "best" and not len(run_data.dev):
-            raise ConfigError(
-                'config.eval.checkpoint is "best", but config.data.dev, to choose on, is empty'
-            )
-        _check_ids(run_data.ids, workdir, resuming=checkpoints.latest is not None)
+        if run_data is None:
+            run_data = open_data(config)
+            stack.callback(run_data.close)
+        _check_reported(config, run_data)
+        check_examples("evaluation", run_data.evaluation, run_data.dataset)
+        check_examples("dev", run_data.dev, run_data.dataset)
+        check_ids(run_data.ids, workdir, resuming=checkpoints.latest is not None)
         configs.save(config, saved_config)
         run = _Run(config, workdir, run_data, checkpoints, mesh)
         run.train()
@@ -130,6 +92,8 @@ def _exclusive(workdir: Path) -> Iterator[None]:
             raise ConfigError(
                 f"--workdir={workdir}: another process trains there; wait for it or take another"
             ) from None
+        except OSError as error:  # some network drives have no locks
+            warnings.warn(f"{workdir} cannot be locked ({error}): train there once", stacklevel=2)
         yield
 
 
@@ -149,6 +113,20 @@ def _check_batch(config: ConfigDict, mesh: Mesh) -> None:
         )
 
 
+def _check_reported(config: ConfigDict, run_data: RunData) -> None:
+    """Refuses to train towards a checkpoint that there will not be."""
+    which = config.eval.checkpoint
+    if which == "best" and not len(run_data.dev):
+        raise ConfigError(
+            'config.eval.checkpoint is "best", but config.data.dev, to choose on, is empty'
+        )
+    if which.isdigit() and int(which) != config.total_steps:
+        raise ConfigError(
+            f"config.eval.checkpoint is {which}, but training keeps only the latest, which will be "
+            f"{config.total_steps}, and the best: use latest or best"
+        )
+
+
 def _already_finished(workdir: Path) -> dict[str, Any]:
     result = json.loads((workdir / "result.json").read_text())
     print(evaluate.table(result))
@@ -157,18 +135,6 @@ def _already_finished(workdir: Path) -> dict[str, Any]:
         "--workdir trains anew."
     )
     return result
-
-
-def _check_ids(ids: Sequence[str], workdir: Path, *, resuming: bool) -> None:
-    """Writes ids.txt, or refuses to resume on other images than before."""
-    path = workdir / "ids.txt"
-    text = "".join(f"{name}\n" for name in sorted(ids))
-    if resuming and path.exists() and path.read_text() != text:
-        raise data.DataError(
-            f"cannot resume: {path} lists {len(path.read_text().splitlines())} images, the data "
-            f"set now gives {len(ids)}, or other ones. Restore the data, or use another --workdir."
-        )
-    path.write_text(text)
 
 
 class _Run:
@@ -207,21 +173,21 @@ class _Run:
 
     def _resume(self, fresh: TrainState) -> TrainState:
         latest = self.checkpoints.latest
+        writers.drop_after(self.workdir, latest or 0)
         if latest is None:
             return jax.device_put(fresh, sharding.replicated(self.mesh))
         restored, position = self.checkpoints.restore(latest, fresh, self.mesh)
-        writers.drop_after(self.workdir, latest)
         if latest < self.config.total_steps:
             if hasattr(self.data.batches, "set_state"):
                 self.data.batches.set_state(position)
             else:
                 for _ in range(latest):
-                    next(self.data.batches)
+                    next(self.data.batches, None)
         print(f"resuming {self.workdir} at step {latest} of {self.config.total_steps}", flush=True)
         return restored
 
     def train(self) -> None:
-        """Runs the remaining steps, each: step, log, picture, evaluate on dev, save."""
+        """Runs the remaining steps, each: step, log, evaluate on dev, save, picture."""
         config, total = self.config, self.config.total_steps
         first, progress = self.step + 1, Progress(self.step, total)
         pending: list[tuple[list[str], dict[str, jax.Array]]] = []
@@ -253,11 +219,13 @@ class _Run:
                         f"{progress.describe(self.step, rate)}",
                         flush=True,
                     )
+                # Also when stopping: else a resumed run might keep another best than one that
+                # was not stopped.
+                dev_mean_iou = self._choose(writer) if choose else None
+                if save:
+                    self._save(dev_mean_iou)
                 if draw:
                     self._draw(batch, writer)
-                dev_mean_iou = self._choose(writer) if choose and not stopping else None
-                if save:
-                    self.checkpoints.save(self.state, self._position(), self.meta, dev_mean_iou)
                 if log or save or draw:
                     progress.start(self.step)
                 if save and stop.signum is not None:
@@ -280,8 +248,7 @@ class _Run:
             "train_images": len(self.data.ids),
             "train_ids_hash": data.ids_hash(self.data.ids),
         }
-        path = self.workdir / "result.json"
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        write_atomically(self.workdir / "result.json", json.dumps(result, indent=2) + "\n")
         print(evaluate.table(result))
         written = ("result.json", "metrics.jsonl", "panels", "tensorboard", "checkpoints")
         print(
@@ -296,8 +263,16 @@ class _Run:
 
     def _next_batch(self) -> tuple[Batch, list[str]]:
         """The next batch on the devices as [parts, batch / parts, ...], and its ids."""
-        streams = next(self.data.batches)
+        streams = next(self.data.batches, None)
+        if streams is None:
+            self._save(None)
+            raise data.DataError(
+                f"the batches ended after step {self.step} of {self.config.total_steps}, which was "
+                "saved; they must be endless"
+            )
         ids = [str(name) for stream in streams.values() for name in stream.get("id", ())]
+        for name, stream in streams.items():
+            check_stream(f"batch {self.step + 1}, {name}", stream, self.data.dataset)
         parts = self.config.accumulation
 
         def in_parts(array: np.ndarray) -> np.ndarray:
@@ -314,9 +289,10 @@ class _Run:
         }
         return sharding.shard_batch(arrays, self.mesh, axis=1), ids
 
-    def _position(self) -> dict[str, Any]:
+    def _save(self, dev_mean_iou: float | None) -> None:
         batches = self.data.batches
-        return batches.get_state() if hasattr(batches, "get_state") else {}
+        position = batches.get_state() if hasattr(batches, "get_state") else {}
+        self.checkpoints.save(self.state, position, self.meta, dev_mean_iou)
 
     def _collect(self, pending: list[tuple[list[str], dict[str, jax.Array]]]) -> dict[str, float]:
         """Means over the pending steps.
@@ -333,8 +309,8 @@ class _Run:
                     f"images: {', '.join(ids) or 'without ids'}.\nIt changed nothing; the last "
                     "good checkpoint is step "
                     f"{self.checkpoints.latest} in {self.checkpoints.folder}. Check these images "
-                    "for NaN; else lower "
-                    "config.optimizer.learning_rate."
+                    "for NaN; else train with a lower config.optimizer.learning_rate in another "
+                    "--workdir."
                 )
         return {
             name: float(np.mean([metrics[name] for _, metrics in steps]))

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from pals_jax.files import write_atomically
+
 _FILE = "metrics.jsonl"
 
 
@@ -84,7 +86,10 @@ def _summary_writer(workdir: Path) -> Any:
     import tensorflow as tf
     from clu import metric_writers
 
-    tf.config.set_visible_devices([], "GPU")
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError:  # a notebook has used TensorFlow's GPU before
+        warnings.warn("TensorFlow runs already and shares the GPU's memory", stacklevel=3)
     return metric_writers.SummaryWriter(str(workdir / "tensorboard"))
 
 
@@ -100,6 +105,4 @@ def drop_after(workdir: Path, step: int) -> None:
                 kept.append(line + "\n")
         except json.JSONDecodeError:
             continue
-    replacement = path.with_suffix(".tmp")
-    replacement.write_text("".join(kept))
-    replacement.replace(path)
+    write_atomically(path, "".join(kept))

@@ -40,6 +40,19 @@ def test_saved_configuration_comes_back_equal(tmp_path):
         ("accumulation", 3, "config.batch_size must be a multiple of config.accumulation = 3"),
         ("objective", "supervise", "supervised"),
         ("ema_decay", 1.0, "config.ema_decay"),
+        ("total_steps", None, "of type int"),
+        ("seed", -1, "at least 0"),
+        ("seed", True, "of type int"),
+        ("num_devices", -1, "at least 0"),
+        ("log.panels", 0, "at least 1"),
+        ("data.workers", -2, "at least 0"),
+        ("optimizer.learning_rate", 0.0, "above 0"),
+        ("optimizer.momentum", 2.0, "[0, 1)"),
+        ("model.width", 0, "at least 1"),
+        ("model.mean", (123.7, 116.3, 103.5), "[0, 1]"),
+        ("model.std", (0.0, 0.0, 0.0), "above 0"),
+        ("data.crop_size", (32.0, 32.0), "whole pixels"),
+        ("target.options.implementation", "fast", "tiled"),
         ("model.dtype", "float16", "bfloat16"),
         ("model.output_stride", 32, "8 or 16"),
         ("model.name", "unet", "deeplabv3plus_resnet18"),
@@ -53,7 +66,8 @@ def test_saved_configuration_comes_back_equal(tmp_path):
 )
 def test_bad_values_are_named(field, value, told):
     config = configs.default_config()
-    config.update_from_flattened_dict({field: value})
+    with config.ignore_type():
+        config.update_from_flattened_dict({field: value})
     with pytest.raises(ConfigError) as error:
         configs.resolve(config)
     assert told in str(error.value)

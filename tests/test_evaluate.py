@@ -81,6 +81,25 @@ def test_four_devices_agree_with_one(network):
     np.testing.assert_allclose(one.calibration.confidence, four.calibration.confidence, rtol=1e-5)
 
 
+def test_other_classes_than_those_of_the_network_are_refused(network):
+    config = configs.resolve(configs.default_config())
+    with pytest.raises(data.DataError, match=r"config\.data\.classes of 'synthetic_streets'"):
+        evaluate.open_examples(config, network[2])
+
+
+def test_a_second_evaluation_compiles_nothing(network):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name)
+    )
+    examples = [draw_example(7, (24, 40))]
+    evaluated(network, examples)
+    first = len(compiled)
+    assert first > 0
+    evaluated(network, examples)
+    assert not any("compile" in name for name in compiled[first:])
+
+
 def test_result_is_json_and_a_missing_class_is_null(network):
     confusion = np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
     evaluation = evaluate.Evaluation(confusion, metrics.Calibration.empty(), ["b", "a"])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import draw_example
 
-from pals_jax import inference
+from pals_jax import inference, sharding
 
 sizes = st.lists(st.tuples(st.integers(1, 600), st.integers(1, 600)), min_size=1, max_size=60)
 
@@ -49,7 +49,9 @@ def test_every_example_comes_once_with_its_own_pixels():
     ]
     shapes = inference.padded_shapes(inference.sizes_of(examples), most=2)
     seen = collections.Counter()
-    for batch in inference.padded_batches(examples, shapes, batch_size=2, ignore=255):
+    for batch in inference.padded_batches(
+        examples, shapes, dict.fromkeys(shapes.values(), 2), ignore=255
+    ):
         assert len(batch.image) == 2
         for row, (name, (height, width)) in enumerate(zip(batch.ids, batch.sizes, strict=True)):
             example = next(e for e in examples if e["id"] == name)
@@ -66,14 +68,13 @@ def test_every_example_comes_once_with_its_own_pixels():
 
 def test_examples_without_labels():
     examples = [{"image": np.zeros((4, 4, 3), np.uint8), "id": "a"}]
-    (batch,) = inference.padded_batches(examples, {(4, 4): (4, 4)}, 1, 255)
+    (batch,) = inference.padded_batches(examples, {(4, 4): (4, 4)}, {(4, 4): 1}, 255)
     assert batch.label is None
 
 
-@pytest.mark.parametrize("devices", [1, 4])
-def test_rows_per_batch_divide_by_the_devices(devices):
-    from pals_jax import sharding
-
-    mesh = sharding.data_mesh(devices)
-    assert inference.rows_per_batch(3, mesh) % devices == 0
-    assert inference.rows_per_batch(3, mesh) >= 3
+@pytest.mark.parametrize(("devices", "expected"), [(1, [3, 2, 1]), (4, [4, 4, 4])])
+def test_rows_are_no_more_than_needed_and_divide_by_the_devices(devices, expected):
+    sizes = [(8, 8)] * 5 + [(8, 9)] * 2 + [(5000, 4000)] * 3  # 20 megapixels come alone
+    shapes = inference.padded_shapes(sizes, most=3)
+    rows = inference.rows_per_shape(sizes, shapes, 3, sharding.data_mesh(devices))
+    assert [rows[shape] for shape in [(8, 8), (8, 9), (5000, 4000)]] == expected

@@ -74,6 +74,32 @@ def test_images_of_one_stem_are_kept_apart(workdir, tmp_path):
     assert found == ["a.bmp.png", "a.png.png", "b.png"]
 
 
+def test_ids_never_collide_and_other_files_are_told(workdir, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name, kind in (("x.jpg", "JPEG"), ("x.png", "PNG"), ("x.jpg.webp", "WEBP")):
+        Image.fromarray(pixels((32, 32))).save(tmp_path / "in" / name, kind)
+    (tmp_path / "in/photo.heic").write_bytes(b"")
+    run(workdir, tmp_path / "in", output=str(tmp_path / "out"))
+    found = sorted(path.name for path in (tmp_path / "out/index").iterdir())
+    assert found == ["x.jpg.png", "x.jpg.webp.png", "x.png.png"]
+    assert "skipping 1 files that are no images: photo.heic" in capsys.readouterr().out
+
+
+def test_home_and_strings_are_understood(workdir, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels((32, 32))).save(tmp_path / "in/a.png")
+    config = configs.load(workdir / "config.json")
+    config.predict.update(images="~/in", output="~/out")
+    predict.predict(configs.resolve(config), str(workdir))
+    assert (tmp_path / "out/index/a.png").exists()
+
+
+def test_a_run_on_iterators_knows_no_images_of_its_own(workdir):
+    with pytest.raises(data.DataError, match=r"config\.data\.classes.*synthetic_streets.*bands"):
+        run(workdir, "")
+
+
 def test_output_inside_the_input_is_refused(workdir, tmp_path):
     Image.fromarray(pixels((32, 32))).save(tmp_path / "a.png")
     with pytest.raises(data.DataError, match=r"predict\.output.*lies in config\.predict\.images"):

@@ -42,6 +42,16 @@ def test_upsample_by_keeps_the_grid_of_a_column_when_cropped():
     np.testing.assert_array_equal(upsample_by(column, 2, (5, 1))[0, :, 0, 0], expected[:5])
 
 
+def test_what_lies_in_the_padding_does_not_reach_the_valid_pixels():
+    rng = np.random.default_rng(2)
+    array = jnp.asarray(rng.normal(size=(2, 3, 4, 2)), jnp.float32)
+    valid = np.zeros((2, 12, 16), bool)
+    valid[0, :7, :13] = valid[1] = True
+    found = upsample(array.at[0, 2:].set(jnp.nan), (12, 16), valid)
+    np.testing.assert_allclose(found[:1, :7, :13], upsample(array[:1, :2], (7, 13)), atol=1e-6)
+    np.testing.assert_allclose(found[1:], upsample(array[1:], (12, 16)), atol=1e-6)
+
+
 def test_box_sum_keeps_the_total():
     array = jnp.asarray(np.random.default_rng(1).random((2, 5, 7, 3)), jnp.float32)
     found = box_sum(array, 3)

@@ -208,6 +208,52 @@ def test_best_and_latest_are_kept_apart(config, run_data, tmp_path, monkeypatch)
     assert_equal_bit_for_bit(stored_networks(tmp_path, "3"), stored_networks(tmp_path, "latest"))
 
 
+def test_a_signal_costs_no_score(config, run_data, tmp_path):
+    config.eval.every = 1
+    config.eval.checkpoint = "best"
+    parts = run_data(dev=2)
+    with pytest.raises(Interrupted, match="step 4"):
+        train_and_evaluate(
+            config, tmp_path, parts._replace(batches=interrupted_after(parts.batches, 4))
+        )
+    resumed = train_and_evaluate(config, tmp_path, run_data(dev=2))
+    config.num_devices = 1
+    assert resumed == train_and_evaluate(config, tmp_path / "whole", run_data(dev=2))
+
+
+def test_looking_at_a_run_changes_nothing(config, run_data, tmp_path):
+    train_and_evaluate(config, tmp_path, run_data())
+    saving = tmp_path / "checkpoints/5.orbax-checkpoint-tmp"
+    saving.mkdir()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.find("latest") == 4
+    assert saving.exists()
+    with (
+        Checkpoints(tmp_path / "nowhere", read_only=True) as checkpoints,
+        pytest.raises(CheckpointError, match="has no checkpoint"),
+    ):
+        checkpoints.find("latest")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_crash_before_the_first_checkpoint_leaves_no_double_lines(config, run_data, tmp_path):
+    config.log.every = 1
+    config.checkpoint.every = 4
+    parts = run_data()
+    crash = itertools.chain(itertools.islice(parts.batches, 3), (1 / 0 for _ in (1,)))
+    with pytest.raises(ZeroDivisionError):
+        train_and_evaluate(config, tmp_path, parts._replace(batches=crash))
+    train_and_evaluate(config, tmp_path, run_data())
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_only_checkpoints_that_are_kept_can_be_reported(config, run_data, tmp_path):
+    config.eval.checkpoint = "2"
+    with pytest.raises(ConfigError, match=r"eval\.checkpoint is 2.*latest or best"):
+        train_and_evaluate(config, tmp_path, run_data())
+
+
 def test_best_without_dev_is_refused_with_the_field(config, run_data, tmp_path):
     config.eval.checkpoint = "best"
     with pytest.raises(ConfigError, match=r"eval\.checkpoint.*data\.dev"):

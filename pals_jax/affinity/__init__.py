@@ -1,7 +1,14 @@
 """All-pairs affinity: aggregates what pixels hold by how alike their features are."""
 
-from pals_jax.affinity.aggregation import aggregate, choose
+from pals_jax.affinity.aggregation import IMPLEMENTATIONS, aggregate, choose
 from pals_jax.affinity.dense import affinity_matrix
 from pals_jax.affinity.kernels import SIMILARITIES, unit_features
 
-__all__ = ["SIMILARITIES", "affinity_matrix", "aggregate", "choose", "unit_features"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "SIMILARITIES",
+    "affinity_matrix",
+    "aggregate",
+    "choose",
+    "unit_features",
+]

@@ -8,6 +8,7 @@ from pals_jax.affinity import dense, kernels, tiled
 
 # Adding an implementation is one file and one line; a value names the similarities that it can do.
 _IMPLEMENTATIONS = {"dense": dense.aggregate, "tiled": tiled.aggregate}
+IMPLEMENTATIONS = ("auto", *_IMPLEMENTATIONS)
 _CAPABLE = {"dense": kernels.SIMILARITIES, "tiled": kernels.SIMILARITIES}
 
 # Above this size the matrix of a batch no longer fits beside a training step.

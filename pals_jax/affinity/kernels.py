@@ -10,10 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 SIMILARITIES = ("exp_cosine", "linear_cosine", "relu_cosine", "uniform")
 
-# In float32 the cosine of two opposite features misses -1 by up to a few ulp; within this margin it
-# is read as -1, so that a pair that linear_cosine weighs 0 in exact arithmetic does not become a
-# source by rounding.
-_ANTIPODAL = -1.0 + 1e-6
+# In float32 a cosine misses its value by up to a few ulp of 1. Within this margin, that of two
+# opposite features is read as -1 and that of two orthogonal ones as 0, so that a pair of weight 0
+# in exact arithmetic does not become a source by rounding.
+_ROUNDING = 1e-6
 
 
 def unit_features(features: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
@@ -69,9 +69,9 @@ def log_kernel(
     if similarity == "exp_cosine":
         return (cosine - 1) / temperature
     if similarity == "linear_cosine":
-        positive = cosine > _ANTIPODAL
+        positive = cosine > _ROUNDING - 1
         return jnp.where(positive, jnp.log(jnp.where(positive, 1 + cosine, 1) / 2), -jnp.inf)
-    positive = cosine > 0
+    positive = cosine > _ROUNDING
     return jnp.where(positive, power * jnp.log(jnp.where(positive, cosine, 1)), -jnp.inf)
 
 

@@ -151,7 +151,8 @@ def dataset_info(config: Any) -> Dataset:
 def _check(dataset: Dataset) -> None:
     """Raises a DataError unless classes, palette and ignore index fit together."""
     classes, palette, ignore = dataset.classes, dataset.palette, dataset.ignore
-    if len(classes) < 2 or len(set(classes)) != len(classes):
+    named = all(isinstance(name, str) and name for name in classes)
+    if len(classes) < 2 or len(set(classes)) != len(classes) or not named:
         raise DataError(
             f"config.data.classes={classes!r}: give at least two distinct class names, in the "
             "order of their indices in the masks."

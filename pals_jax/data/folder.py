@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pals_jax.data.errors import DataError, some
 
-_EXTENSIONS = "bmp|gif|jp2|jpe?g|p[bgp]m|png|tiff?|webp"
+_EXTENSIONS = "bmp|gif|jfif|jp2|jpe?g|p[bgp]m|png|tiff?|webp"
 
 
 class Pair(NamedTuple):
@@ -71,21 +71,23 @@ def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair]:
     return [Pair(key, image_files[key], mask_files[key]) for key in sorted(image_files)]
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """All image files below a folder, sorted; hidden files and folders are skipped.
+def list_images(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """The image files below a folder and its other files, by their extensions, both sorted; hidden
+    files and folders are skipped.
 
     Raises:
       DataError: the folder is missing or holds no image.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}.")
-    files = _files(folder)
+        found = "is a file; give its folder" if folder.is_file() else "does not exist"
+        raise DataError(f"the folder {folder} {found}.")
+    files = sorted(_files(folder))
     images = [path for path in files if re.fullmatch(rf"\.(?i:{_EXTENSIONS})", path.suffix)]
     if not images:
         present = some(sorted(path.relative_to(folder).as_posix() for path in files)) or "nothing"
         raise DataError(f"{folder} holds no image; there is: {present}.")
-    return sorted(images)
+    return images, sorted(set(files) - set(images))
 
 
 def _match(root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()) -> dict[str, Path]:
@@ -121,9 +123,16 @@ def _match(root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()) 
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files below a folder that are not hidden; follows links, which data sets often are."""
-    paths = []
+    """All files below a folder that are not hidden; follows links, which data sets often are, but
+    enters no folder twice.
+    """
+    paths, entered = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
         folders[:] = (name for name in folders if not name.startswith("."))
         paths += [Path(parent, name) for name in names if not name.startswith(".")]
     return paths

@@ -1,5 +1,6 @@
 """Endless shuffled batches of training views, read by grain, with a position that can be saved."""
 
+import signal
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -97,6 +98,14 @@ class TrainBatches(Iterator[Batch]):
         # A slice, not grain's own state, so that threads and workers do not enter the position.
         remaining = self._batches[position:].to_iter_dataset(self._options)
         if self._multiprocessing.num_workers:
-            remaining = remaining.mp_prefetch(self._multiprocessing)
+            remaining = remaining.mp_prefetch(self._multiprocessing, _leave_interrupts_to_parent)
         self._position = position
         self._iterator = iter(remaining)
+
+
+def _leave_interrupts_to_parent(worker: int, workers: int) -> None:
+    """A terminal sends Ctrl-C to all processes; a worker that died of it would end the training
+    before it has saved.
+    """
+    del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

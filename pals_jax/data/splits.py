@@ -1,5 +1,7 @@
 """Which images a run trains on, chooses on and reports on."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from pals_jax.data.errors import DataError
@@ -19,8 +21,9 @@ def open_training(config: Any) -> Source:
       DataError: see `open_split`, `select` and `split_dev`.
     """
     source = open_split(config, config.train_split)
-    train, _ = split_dev(source.ids, config.dev, config.subset_seed)
-    return source.select(select(train, config.subset, config.subset_seed))
+    train, _ = _split_dev(source, config)
+    with _naming("config.data.subset"):
+        return source.select(select(train, config.subset, config.subset_seed))
 
 
 def open_evaluation(config: Any, split: str) -> Source:
@@ -40,5 +43,19 @@ def open_evaluation(config: Any, split: str) -> Source:
             "config.eval.split is 'dev', but config.data.dev is empty: say what to hold out, as 0.2"
         )
     source = open_split(config, config.train_split)
-    _, dev = split_dev(source.ids, config.dev, config.subset_seed)
+    _, dev = _split_dev(source, config)
     return source.select(dev)
+
+
+def _split_dev(source: Source, config: Any) -> tuple[list[str], list[str]]:
+    with _naming("config.data.dev"):
+        return split_dev(source.ids, config.dev, config.subset_seed)
+
+
+@contextlib.contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """Puts the name of a field before an error about its value."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{field}: {error}") from None

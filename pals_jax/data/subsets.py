@@ -107,7 +107,8 @@ def _fraction(spec: str, total: int) -> float:
         fraction = float(spec)
     except ValueError:
         raise DataError(
-            f"the subset {spec!r} is neither a fraction in (0, 1], nor prefix:…, nor a .txt file."
+            f"the selection {spec!r} is neither a fraction in (0, 1], nor prefix:…, nor a .txt "
+            "file."
         ) from None
     if fraction > 1:
         raise DataError(

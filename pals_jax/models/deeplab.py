@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from pals_jax.models.layers import ConvBlock
 from pals_jax.models.resnet import ResNet
 from pals_jax.outputs import Outputs
-from pals_jax.resize import upsample_by
+from pals_jax.resize import on_grid, upsample_by
 
 LOW_LEVEL_CHANNELS = 48
 
@@ -45,13 +45,13 @@ class ASPP(nnx.Module):
         self.project = block(5 * channels, channels, 1)
 
     def __call__(
-        self, x: Float[Array, "b h w i"], valid: Bool[Array, "b h w"] | None, *, train: bool
+        self, x: Float[Array, "b h w i"], valid: Bool[Array, "b H W"] | None, *, train: bool
     ) -> Float[Array, "b h w o"]:
         """Keeps the grid.
 
         Args:
           x: output of the backbone.
-          valid: the cells that the image-level mean is over; None for all.
+          valid: the pixels of the images that are no padding; None for all.
           train: whether BatchNorm uses the statistics of the batch.
 
         Raises:
@@ -64,8 +64,9 @@ class ASPP(nnx.Module):
                 "variance; use at least 2 images, or freeze BatchNorm"
             )
         branches = (self.pointwise, self.dilated1, self.dilated2, self.dilated3)
-        outputs = [branch(x, train=train) for branch in branches]
-        context = self.image_level(spatial_mean(x, valid), train=train)
+        outputs = [branch(x, train=train, valid=valid) for branch in branches]
+        cells = None if valid is None else on_grid(valid, (x.shape[1], x.shape[2]))
+        context = self.image_level(spatial_mean(x, cells), train=train)
         outputs.append(jnp.broadcast_to(context, outputs[0].shape))
         return self.project(jnp.concatenate(outputs, axis=-1), train=train)
 
@@ -83,6 +84,7 @@ class Decoder(nnx.Module):
         self,
         context: Float[Array, "b h w d"],
         low_level: Float[Array, "b p q c"],
+        valid: Bool[Array, "b H W"] | None,
         *,
         factor: int,
         train: bool,
@@ -92,13 +94,16 @@ class Decoder(nnx.Module):
         Args:
           context: output of the ASPP; h = ceil(p / factor), w = ceil(q / factor).
           low_level: output of the first stage.
+          valid: the pixels of the images that are no padding; None for all.
           factor: between the two grids.
           train: whether BatchNorm uses the statistics of the batch.
         """
         details = self.low_level(low_level, train=train)
         size = (low_level.shape[1], low_level.shape[2])
-        x = jnp.concatenate([upsample_by(context, factor, size), details], axis=-1)
-        return self.block2(self.block1(x, train=train), train=train)
+        cells = None if valid is None else on_grid(valid, (context.shape[1], context.shape[2]))
+        context = upsample_by(context, factor, size, cells)
+        x = self.block1(jnp.concatenate([context, details], axis=-1), train=train, valid=valid)
+        return self.block2(x, train=train, valid=valid)
 
 
 class FCNHead(nnx.Module):
@@ -166,20 +171,18 @@ class DeepLabV3Plus(nnx.Module):
           images: [B,H,W,3], normalised, of any size.
           train: whether BatchNorm uses, and learns from, the statistics of the batch. Nothing else
               differs between training and evaluation.
-          valid: [B,H,W], False where an image is padded. The image-level mean of the ASPP is over
-              valid cells only. None means all.
+          valid: [B,H,W], False where an image is padded at the right or the bottom; the padding
+              then changes nothing for the other pixels. None means all.
 
         Raises:
           ValueError: if the shape or the dtype of an argument is wrong, or BatchNorm trains on one
               image.
         """
         _check(images, valid)
-        low_level, _, layer3, layer4 = self.backbone(images, train=train)
+        low_level, _, layer3, layer4 = self.backbone(images, train=train, valid=valid)
         stride = self.backbone.output_stride
-        # Cell (i, j) of a grid of stride s has its centre on pixel (s·i, s·j).
-        valid_cells = None if valid is None else valid[:, ::stride, ::stride]
-        context = self.aspp(layer4, valid_cells, train=train)
-        features = self.decoder(context, low_level, factor=stride // 4, train=train)
+        context = self.aspp(layer4, valid, train=train)
+        features = self.decoder(context, low_level, valid, factor=stride // 4, train=train)
         auxiliary = None if self.auxiliary is None else self.auxiliary(layer3, train=train)
         return Outputs(self.classifier(features), features, auxiliary)
 

@@ -14,6 +14,8 @@ Statistics = dict[str, Any]
 class Apply(Protocol):
     """What `split` makes of a network."""
 
+    def __hash__(self) -> int: ...
+
     def __call__(
         self,
         params: Params,

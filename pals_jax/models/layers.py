@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from pals_jax.resize import on_grid
 
 # With fewer input channels, the products of `_nine_products` are too thin to pay.
 _MIN_CHANNELS_FOR_PRODUCTS = 256
@@ -39,9 +41,18 @@ class Conv(nnx.Module):
         self.dilation = dilation
         self.dtype = dtype
 
-    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b p q o"]:
-        """Output [B, ceil(H / stride), ceil(W / stride), out]."""
+    def __call__(
+        self, x: Float[Array, "b h w i"], valid: Bool[Array, "b H W"] | None = None
+    ) -> Float[Array, "b p q o"]:
+        """Output [B, ceil(H / stride), ceil(W / stride), out].
+
+        Args:
+          x: [B,H,W,in].
+          valid: the pixels of the images that are no padding, see `zero_padding`; None for all.
+        """
         x = x.astype(self.dtype)
+        if self.kernel.shape[0] > 1:
+            x = zero_padding(x, valid)
         kernel = self.kernel[...].astype(self.dtype)
         return convolve(x, kernel, stride=self.stride, dilation=self.dilation)
 
@@ -85,9 +96,15 @@ class ConvBlock(nnx.Module):
         self.conv = Conv(in_channels, out_channels, size, dilation=dilation, dtype=dtype, rngs=rngs)
         self.bn = BatchNorm(out_channels, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
+    def __call__(
+        self,
+        x: Float[Array, "b h w i"],
+        *,
+        train: bool,
+        valid: Bool[Array, "b H W"] | None = None,
+    ) -> Float[Array, "b h w o"]:
         """Keeps the grid."""
-        return nnx.relu(self.bn(self.conv(x), train=train))
+        return nnx.relu(self.bn(self.conv(x, valid), train=train))
 
 
 def kaiming_normal(
@@ -139,6 +156,23 @@ def convolve(
             default=library,
         )
     return library(x, kernel)
+
+
+def zero_padding(
+    x: Float[Array, "b h w c"], valid: Bool[Array, "b H W"] | None
+) -> Float[Array, "b h w c"]:
+    """Zeros where an image is padded: what a window sees beyond the border of an image that is not.
+
+    Before every window it makes the outputs for the valid pixels independent of the padding.
+
+    Args:
+      x: on a grid of the images.
+      valid: [B,H,W] on the pixels of the images, a rectangle in the top left corner of each; None
+        for no padding.
+    """
+    if valid is None:
+        return x
+    return jnp.where(on_grid(valid, (x.shape[1], x.shape[2]))[..., None], x, 0)
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b p q c"]:

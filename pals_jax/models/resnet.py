@@ -10,9 +10,9 @@ from typing import ClassVar, NamedTuple
 
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from pals_jax.models.layers import BatchNorm, Conv, max_pool
+from pals_jax.models.layers import BatchNorm, Conv, max_pool, zero_padding
 
 
 class Sampling(NamedTuple):
@@ -76,15 +76,23 @@ class ResidualBlock(nnx.Module):
             )
             self.downsample = nnx.Dict({"0": projection, "1": BatchNorm(out_channels, rngs=rngs)})
 
-    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b p q o"]:
+    def __call__(
+        self,
+        x: Float[Array, "b h w i"],
+        *,
+        train: bool,
+        valid: Bool[Array, "b H W"] | None = None,
+    ) -> Float[Array, "b p q o"]:
         """Output [B, ceil(H / stride), ceil(W / stride), expansion · channels]."""
-        y = self.residual(x, train=train)
+        y = self.residual(x, train=train, valid=valid)
         if self.downsample is not None:
             x = self.downsample["1"](self.downsample["0"](x), train=train)
         return nnx.relu(x + y)
 
     @abc.abstractmethod
-    def residual(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b p q o"]:
+    def residual(
+        self, x: Float[Array, "b h w i"], *, train: bool, valid: Bool[Array, "b H W"] | None
+    ) -> Float[Array, "b p q o"]:
         """What the block adds to its shortcut."""
 
 
@@ -111,10 +119,12 @@ class BasicBlock(ResidualBlock):
         self.conv2 = conv(channels, channels, 3, dilation=sampling.dilation)
         self.bn2 = BatchNorm(channels, rngs=rngs)
 
-    def residual(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b p q o"]:
+    def residual(
+        self, x: Float[Array, "b h w i"], *, train: bool, valid: Bool[Array, "b H W"] | None
+    ) -> Float[Array, "b p q o"]:
         """3×3, BatchNorm, ReLU, 3×3, BatchNorm."""
-        x = nnx.relu(self.bn1(self.conv1(x), train=train))
-        return self.bn2(self.conv2(x), train=train)
+        x = nnx.relu(self.bn1(self.conv1(x, valid), train=train))
+        return self.bn2(self.conv2(x, valid), train=train)
 
 
 class Bottleneck(ResidualBlock):
@@ -142,10 +152,12 @@ class Bottleneck(ResidualBlock):
         self.conv3 = conv(channels, self.expansion * channels, 1)
         self.bn3 = BatchNorm(self.expansion * channels, rngs=rngs)
 
-    def residual(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b p q o"]:
+    def residual(
+        self, x: Float[Array, "b h w i"], *, train: bool, valid: Bool[Array, "b H W"] | None
+    ) -> Float[Array, "b p q o"]:
         """1×1, BatchNorm, ReLU, 3×3, BatchNorm, ReLU, 1×1, BatchNorm."""
         x = nnx.relu(self.bn1(self.conv1(x), train=train))
-        x = nnx.relu(self.bn2(self.conv2(x), train=train))
+        x = nnx.relu(self.bn2(self.conv2(x, valid), train=train))
         return self.bn3(self.conv3(x), train=train)
 
 
@@ -174,11 +186,17 @@ class Stage(nnx.Dict):
                 rngs=rngs,
             )
 
-    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b p q o"]:
+    def __call__(
+        self,
+        x: Float[Array, "b h w i"],
+        *,
+        train: bool,
+        valid: Bool[Array, "b H W"] | None = None,
+    ) -> Float[Array, "b p q o"]:
         """Output [B, ceil(H / stride), ceil(W / stride), expansion · channels]."""
         # Counted, because nnx.merge brings the names back in the order of strings: 0, 1, 10, 2.
         for index in range(len(self)):
-            x = self[str(index)](x, train=train)
+            x = self[str(index)](x, train=train, valid=valid)
         return x
 
 
@@ -226,14 +244,19 @@ class ResNet(nnx.Module):
         )
 
     def __call__(
-        self, images: Float[Array, "b h w 3"], *, train: bool
+        self,
+        images: Float[Array, "b h w 3"],
+        *,
+        train: bool,
+        valid: Bool[Array, "b h w"] | None = None,
     ) -> tuple[Float[Array, "b p q c"], ...]:
         """Outputs of layer1 to layer4, of size ceil(H / s) × ceil(W / s) at their strides s."""
-        x = nnx.relu(self.bn1(self.conv1(images), train=train))
-        x = self.layer1(max_pool(x), train=train)
+        x = nnx.relu(self.bn1(self.conv1(images, valid), train=train))
+        # After a ReLU, zeros change no maximum.
+        x = self.layer1(max_pool(zero_padding(x, valid)), train=train, valid=valid)
         outputs = [x]
         for stage in (self.layer2, self.layer3, self.layer4):
-            outputs.append(stage(outputs[-1], train=train))
+            outputs.append(stage(outputs[-1], train=train, valid=valid))
         return tuple(outputs)
 
 

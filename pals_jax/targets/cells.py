@@ -1,12 +1,13 @@
 """The grid on which PALS compares pixels: what the network and the labels say of each cell."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from pals_jax.outputs import Outputs
+from pals_jax.errors import OptionError
 from pals_jax.resize import box_sum, grid_factor, upsample
 from pals_jax.targets.target import Inputs, Labels
 
@@ -16,10 +17,10 @@ class Cells(NamedTuple):
 
     Attributes:
       features: [B,h,w,D], compared by their cosine.
-      probs: [B,h,w,K] float32, the network's prediction.
+      probs: [B,h,w,K] float32, the network's prediction softmax(z / T).
       labels: [B,h,w] int, argmax of the mean ground truth, the lowest index on ties.
       valid: [B,h,w], at least half of the cell is labelled.
-      correct: [B,h,w], the argmax of `probs` is the label.
+      correct: [B,h,w], the argmax of softmax(z) is the label.
     """
 
     features: Float[Array, "b h w d"]
@@ -72,7 +73,7 @@ def measure(inputs: Inputs, feature: str, stride: int | None, softmax_temperatur
       softmax_temperature: T of softmax(z / T).
 
     Raises:
-      ValueError: the stride is neither a multiple nor a divisor of the stride of the outputs.
+      OptionError: the stride is neither a multiple nor a divisor of the stride of the outputs.
     """
     labels, outputs = inputs.labels, inputs.outputs
     network_stride = grid_factor(labels.size, (outputs.logits.shape[1], outputs.logits.shape[2]))
@@ -83,19 +84,29 @@ def measure(inputs: Inputs, feature: str, stride: int | None, softmax_temperatur
     )
     labelled = box_sum(labels.mass[..., None], network_stride)[..., 0] > 0
     grid = -(-labels.size[0] // stride), -(-labels.size[1] // stride)
-    logits, features, probs = _to_grid(
-        outputs, labelled, stride, network_stride, grid, softmax_temperature
+    to_grid = functools.partial(
+        _to_grid, covered=labelled, stride=stride, network_stride=network_stride, grid=grid
     )
+    logits = to_grid(outputs.logits)
+
+    def probs_at(temperature: float) -> Float[Array, "b h w k"]:
+        if stride > network_stride:  # the mean of probabilities, not that of logits
+            return to_grid(jax.nn.softmax(outputs.logits / temperature))
+        return jax.nn.softmax(logits / temperature)
+
+    probs = probs_at(1.0)
     if feature == "rgb":
         features = covered_mean(inputs.images, labels.mass > 0, stride)
     elif feature == "logits":
         features = logits
     elif feature == "probs":
         features = probs
+    else:
+        features = to_grid(outputs.features).astype(outputs.features.dtype)
     cell_labels = jnp.argmax(mean_labels.probs, axis=-1)
     return Cells(
         features=features,
-        probs=probs,
+        probs=probs_at(softmax_temperature),
         labels=cell_labels,
         valid=mean_labels.mass >= 0.5,
         correct=jnp.argmax(probs, axis=-1) == cell_labels,
@@ -103,28 +114,21 @@ def measure(inputs: Inputs, feature: str, stride: int | None, softmax_temperatur
 
 
 def _to_grid(
-    outputs: Outputs,
-    labelled: Bool[Array, "b p q"],
+    array: Float[Array, "b p q c"],
+    *,
+    covered: Bool[Array, "b p q"],
     stride: int,
     network_stride: int,
     grid: tuple[int, int],
-    softmax_temperature: float,
-) -> tuple[Float[Array, "b h w k"], Float[Array, "b h w d"], Float[Array, "b h w k"]]:
-    """Logits, features and probabilities of the network on the grid of `stride`."""
-    logits, features = outputs.logits, outputs.features
+) -> Float[Array, "b h w c"]:
+    """Covered entries of the network's grid on the grid of `stride`."""
     if stride == network_stride:
-        return logits, features, jax.nn.softmax(logits / softmax_temperature)
-    dtype = features.dtype
+        return array
     if stride % network_stride == 0:
-        factor = stride // network_stride
-        probs = covered_mean(jax.nn.softmax(logits / softmax_temperature), labelled, factor)
-        logits = covered_mean(logits, labelled, factor)
-        return logits, covered_mean(features, labelled, factor).astype(dtype), probs
+        return covered_mean(array, covered, stride // network_stride)
     if network_stride % stride == 0:
-        logits, _ = covered_upsample(logits, labelled, grid)
-        features, _ = covered_upsample(features, labelled, grid)
-        return logits, features.astype(dtype), jax.nn.softmax(logits / softmax_temperature)
-    raise ValueError(
+        return covered_upsample(array, covered, grid)[0]
+    raise OptionError(
         "option stride of pals must be a multiple or a divisor of the network's stride "
         f"{network_stride}, found {stride}"
     )

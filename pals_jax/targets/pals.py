@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pals_jax import affinity
+from pals_jax.errors import OptionError
 from pals_jax.resize import grid_factor
 from pals_jax.targets.cells import Cells, covered_upsample, measure
 from pals_jax.targets.target import Inputs, Labels, State, Target
@@ -26,6 +27,7 @@ _CHOICES = {
     "prior": ("none", "image", "dataset"),
     "ramp": ("linear", "constant"),
     "upsample": ("bilinear", "nearest_same_class"),
+    "implementation": affinity.IMPLEMENTATIONS,
 }
 
 # Rows of the affinity matrix that the diagnostics look at, per image.
@@ -70,7 +72,7 @@ class Pals(Target):
       tile_size: of the tiled implementation; 0 = its default.
 
     Raises:
-      ValueError: an option has a value that it cannot have.
+      OptionError: an option has a value that it cannot have.
     """
 
     affinity: str = "exp_cosine"
@@ -93,20 +95,20 @@ class Pals(Target):
     def __post_init__(self):
         for option, choices in _CHOICES.items():
             if getattr(self, option) not in choices:
-                raise ValueError(
+                raise OptionError(
                     f"option {option} of pals must be one of {choices}, found "
                     f"{getattr(self, option)!r}"
                 )
         if not 0 <= self.alpha <= 1:
-            raise ValueError(f"option alpha of pals must lie in [0, 1], found {self.alpha}")
+            raise OptionError(f"option alpha of pals must lie in [0, 1], found {self.alpha}")
         for option in ("temperature", "power", "softmax_temperature"):
             if not getattr(self, option) > 0:
-                raise ValueError(
+                raise OptionError(
                     f"option {option} of pals must be > 0, found {getattr(self, option)}"
                 )
         for option in ("stride", "tile_size"):
             if getattr(self, option) < 0:
-                raise ValueError(
+                raise OptionError(
                     f"option {option} of pals must be ≥ 0, found {getattr(self, option)}"
                 )
 

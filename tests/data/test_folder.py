@@ -123,11 +123,21 @@ def test_the_same_layout_twice_is_refused(tmp_path):
 
 def test_images_of_a_folder_are_listed_with_its_subfolders(tree):
     root = tree("b.JPG", "a/c.png", "notes.txt", ".hidden.png", ".cache/d.png")
-    assert list_images(root) == [root / "a/c.png", root / "b.JPG"]
+    images, others = list_images(root)
+    assert images == [root / "a/c.png", root / "b.JPG"]
+    assert others == [root / "notes.txt"]
+
+
+def test_a_link_to_the_folder_itself_is_not_followed_for_ever(tree):
+    root = tree("a.png")
+    (root / "again").symlink_to(root)
+    assert list_images(root) == ([root / "a.png"], [])
 
 
 def test_a_folder_without_images_says_what_is_there(tree):
     with pytest.raises(DataError, match=r"holds no image; there is: notes\.txt"):
         list_images(tree("notes.txt"))
-    with pytest.raises(DataError, match="there is no folder"):
+    with pytest.raises(DataError, match="nowhere does not exist"):
         list_images(tree() / "nowhere")
+    with pytest.raises(DataError, match="is a file; give its folder"):
+        list_images(tree("a.png") / "a.png")

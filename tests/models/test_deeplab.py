@@ -7,6 +7,7 @@ from flax import nnx
 
 from pals_jax import models
 from pals_jax.models import deeplab
+from pals_jax.resize import upsample
 
 
 @pytest.mark.parametrize(
@@ -98,38 +99,31 @@ def test_spatial_mean_of_bfloat16_is_summed_in_float32():
     np.testing.assert_array_equal(deeplab.spatial_mean(x, None), [[[[1]]]])
 
 
-def test_padding_keeps_the_cells_that_the_mean_is_over(monkeypatch):
-    masks = []
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("name", ["deeplabv3plus_resnet18", "deeplabv3plus_resnet50"])
+def test_padding_changes_nothing(name, output_stride):
+    model = narrow.build(name, output_stride=output_stride)
+    small = narrow.images(1, 41, 71)
+    padded = np.full((2, 64, 96, 3), 1e6, np.float32)  # whatever the padding holds
+    padded[0, :41, :71] = small[0]
+    padded[1] = narrow.images(1, 64, 96)
+    valid = np.zeros(padded.shape[:3], bool)
+    valid[0, :41, :71] = valid[1] = True
+    found = narrow.evaluate(model, padded, valid)
+    alone, whole = narrow.evaluate(model, small), narrow.evaluate(model, padded[1:])
+    narrow.assert_close(found.features[:1, :11, :18], alone.features, 1e-5)
+    narrow.assert_close(found.features[1:], whole.features, 1e-5)
+    logits = upsample(found.logits, (64, 96), valid)
+    narrow.assert_close(logits[:1, :41, :71], upsample(alone.logits, (41, 71)), 1e-5)
 
-    def spy(x, valid):
-        masks.append((x.shape[1:3], valid))
-        return jnp.zeros((x.shape[0], 1, 1, x.shape[3]))
 
-    monkeypatch.setattr(deeplab, "spatial_mean", spy)
-    model = narrow.shapes()
-    valid = np.zeros((1, 64, 80), bool)
-    valid[:, :33, :48] = True  # alone, it has a grid of 3 × 3 cells
-    # The mask is a constant, and so stays concrete.
-    nnx.eval_shape(lambda model, x: model(x, valid=valid), model, narrow.images(1, 64, 80))
-    ((grid, cells),) = masks
-    assert cells.shape == (1, *grid) == (1, 4, 5)
-    assert cells[:, :3, :3].all()
-    assert cells.sum() == 9
-
-
-def test_shifting_an_image_by_the_output_stride_shifts_features_by_four_cells():
-    """Away from the borders, with the image-level mean over the same pixels of the scene."""
+def test_shifting_an_image_by_the_output_stride_shifts_features_by_four_cells(monkeypatch):
+    """Away from the borders, and but for the image-level mean, which sees all."""
+    monkeypatch.setattr(deeplab, "spatial_mean", lambda x, valid: jnp.zeros((1, 1, 1, x.shape[3])))
     model, scene = narrow.build(), narrow.images(1, 16, 2048 + 16)
     reach = 640  # of the receptive field to either side, in pixels
-    columns = jnp.arange(2048)
-
-    def view(shift):
-        """The scene, moved to the right by `shift` pixels."""
-        valid = (columns >= reach + shift) & (columns < 2048 - reach + shift)
-        images = scene[:, :, 16 - shift : 2048 + 16 - shift]
-        return narrow.evaluate(model, images, jnp.broadcast_to(valid, images.shape[:3])).features
-
-    still, moved = view(0), view(16)
+    run = nnx.jit(lambda model, images: model(images).features)
+    still, moved = run(model, scene[:, :, 16:]), run(model, scene[:, :, :-16])
     inner = slice(reach // 4, (2048 - reach) // 4 - 4)
     expected = still[:, :, inner]
     result = moved[:, :, inner.start + 4 : inner.stop + 4]

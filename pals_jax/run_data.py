@@ -1,0 +1,147 @@
+"""What a run reads: from the configuration's data set, or from anybody's iterators."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from pals_jax import data
+from pals_jax.errors import ConfigError
+from pals_jax.files import write_atomically
+from pals_jax.step import Batch
+
+
+class RunData(NamedTuple):
+    """What a run reads.
+
+    Attributes:
+      dataset: classes, palette, ignore index.
+      batches: endless {"labeled": {"image", "label", "id"}} batches of NumPy arrays: images
+        [B,H,W,3] in uint8 or in [0, 1], labels [B,H,W] of class indices or the ignore index, ids
+        [B] if there are any. With `get_state` and `set_state` its position is kept in the
+        checkpoints; without, a resumed run skips the batches that were used before.
+      evaluation: examples to report on.
+      dev: examples to choose on; empty without a dev part.
+      ids: of the images that are trained on; empty where they are not known.
+    """
+
+    dataset: data.Dataset
+    batches: Iterator[Batch]
+    evaluation: data.Examples
+    dev: data.Examples = ()
+    ids: Sequence[str] = ()
+
+    def close(self) -> None:
+        """Ends what reads ahead for the batches, if anything does."""
+        if hasattr(self.batches, "close"):
+            self.batches.close()
+
+
+def open_data(config: ConfigDict) -> RunData:
+    """Opens what the configuration names, preparing it first if need be; checks all files.
+
+    Raises:
+      ConfigError: the layout has one folder for all splits, so that one image would be in both.
+      DataError: the data is not what the configuration says.
+    """
+    dataset = data.dataset_info(config.data)
+    split = config.eval.split
+    one_folder = dataset.images != "" and "{split}" not in dataset.images
+    if one_folder and split not in (config.data.train_split, data.DEV):
+        raise ConfigError(
+            f"config.eval.split = {split!r} would be the images that are trained on, since "
+            f"config.data.images = {dataset.images!r} has no {{split}}: hold a part out with "
+            "--config.data.dev=0.2 --config.eval.split=dev"
+        )
+    train = data.open_training(config.data)
+    dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()
+    evaluation = data.open_evaluation(config.data, split)
+    augmentation = data.Augmentation(
+        crop=tuple(config.data.crop_size),
+        ignore=dataset.ignore,
+        scale=tuple(config.data.scale),
+        flip=config.data.flip,
+        photometric=config.data.photometric,
+        fill=tuple(round(255 * mean) for mean in config.model.mean),
+    )
+    batches = data.TrainBatches(
+        train,
+        batch_size=config.batch_size,
+        augmentation=augmentation,
+        seed=config.seed,
+        workers=config.data.workers,
+    )
+    return RunData(dataset, batches, evaluation, dev, train.ids)
+
+
+def check_examples(where: str, examples: data.Examples, dataset: data.Dataset) -> None:
+    """Checks the first of the examples, so that a long training does not end on them.
+
+    Raises:
+      DataError: an entry is missing, or has a type, shape or value that does not fit.
+    """
+    if len(examples):
+        example = examples[0]
+        if "id" not in example:
+            raise data.DataError(f"{where}: an example lacks its id; it has {sorted(example)}")
+        stream = {key: np.asarray(example[key])[None] for key in example if key != "id"}
+        check_stream(f"{where}, {example['id']}", stream, dataset)
+
+
+def check_stream(where: str, stream: Mapping[str, Any], dataset: data.Dataset) -> None:
+    """Checks one stream of a batch, as {"image": [B,H,W,3], "label": [B,H,W]}.
+
+    NaN in an image passes: the training step notices it and tells the image.
+
+    Args:
+      where: what an error names.
+      stream: of NumPy arrays.
+      dataset: classes and ignore index.
+
+    Raises:
+      DataError: an entry is missing, or has a type, shape or value that does not fit.
+    """
+    for key in ("image", "label"):
+        if key not in stream:
+            raise data.DataError(f"{where}: {key} is missing; there is {sorted(stream)}")
+    image, label = np.asarray(stream["image"]), np.asarray(stream["label"])
+    floats = np.issubdtype(image.dtype, np.floating)
+    if image.ndim != 4 or image.shape[-1] != 3 or not (floats or image.dtype == np.uint8):
+        raise data.DataError(
+            f"{where}: images are {image.dtype} {image.shape}, expected uint8, or floats in [0, 1],"
+            " of shape [B,H,W,3]"
+        )
+    if floats and (image.min() < 0 or image.max() > 1):
+        raise data.DataError(
+            f"{where}: images lie in [{image.min():.4g}, {image.max():.4g}], expected [0, 1] for "
+            f"{image.dtype}; they are normalised by config.model.mean and std later"
+        )
+    if label.shape != image.shape[:3] or not np.issubdtype(label.dtype, np.integer):
+        raise data.DataError(
+            f"{where}: labels are {label.dtype} {label.shape}, expected integers {image.shape[:3]}"
+        )
+    outside = ((label < 0) | (label >= dataset.num_classes)) & (label != dataset.ignore)
+    if outside.any():
+        values = np.unique(label[outside]).tolist()
+        raise data.DataError(
+            f"{where}: label values outside the classes 0..{dataset.num_classes - 1} and ignore="
+            f"{dataset.ignore}: {values[:10]} ({outside.sum()} pixels)"
+        )
+
+
+def check_ids(ids: Sequence[str], workdir: Path, *, resuming: bool) -> None:
+    """Writes ids.txt, or refuses to resume on other images than before.
+
+    Raises:
+      DataError: the images are not those of ids.txt.
+    """
+    path = workdir / "ids.txt"
+    text = "".join(f"{name}\n" for name in sorted(ids))
+    if resuming and path.exists() and path.read_text() != text:
+        raise data.DataError(
+            f"cannot resume: {path} lists {len(path.read_text().splitlines())} images, the data "
+            f"set now gives {len(ids)}, or other ones. Restore the data, or use another --workdir."
+        )
+    write_atomically(path, text)

@@ -1,0 +1,80 @@
+"""What is refused before a run trains on it."""
+
+import itertools
+
+import numpy as np
+import pytest
+from toy import CLASSES, draw_batch, draw_example
+
+from pals_jax import config as configs
+from pals_jax import data, run_data
+from pals_jax.checkpoints import Checkpoints
+from pals_jax.errors import ConfigError
+from pals_jax.train import train_and_evaluate
+
+DATASET = data.Dataset("bands", CLASSES, data.default_palette(3), ignore=255)
+
+
+def changed(key, change):
+    stream = draw_batch(0, 4)["labeled"]
+    return {**stream, key: change(stream[key])}
+
+
+def first_label(value):
+    def change(label):
+        label = label.copy()
+        label[1, 2, :3] = value
+        return label
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "told"),
+    [
+        ("image", lambda x: x.astype(np.int32), "images are int32.*uint8"),
+        ("image", lambda x: x[..., :1], r"images are uint8 \(4, 32, 32, 1\)"),
+        ("image", lambda x: x.astype(np.float32), r"\[0, 1\] for float32"),
+        ("label", lambda y: y[:, :16], "labels are int32"),
+        ("label", lambda y: y.astype(np.float32), "labels are float32"),
+        ("label", first_label(7), r"0\.\.2 and ignore=255: \[7\] \(3 pixels\)"),
+        ("label", first_label(-1), r"\[-1\] \(3 pixels\)"),
+    ],
+)
+def test_a_batch_that_cannot_be_trained_on_is_refused(key, change, told):
+    with pytest.raises(data.DataError, match=f"batch 3.*{told}"):
+        run_data.check_stream("batch 3", changed(key, change), DATASET)
+
+
+def test_good_batches_pass_and_nan_is_left_to_the_step():
+    run_data.check_stream("batch", draw_batch(0, 4)["labeled"], DATASET)
+    run_data.check_stream("batch", changed("image", lambda x: np.full(x.shape, np.nan)), DATASET)
+
+
+@pytest.mark.parametrize("missing", ["image", "label", "id"])
+def test_examples_are_checked_before_training(config, tmp_path, missing, run_data):
+    example = draw_example(0)
+    del example[missing]
+    batches = (pytest.fail("trained before it looked") for _ in itertools.count())
+    broken = run_data()._replace(evaluation=[example], batches=batches)
+    with pytest.raises(data.DataError, match=f"evaluation.*{missing}"):
+        train_and_evaluate(config, tmp_path, broken)
+
+
+def test_batches_that_end_are_told_and_the_steps_saved(config, tmp_path, run_data):
+    config.checkpoint.every = 100
+    parts = run_data()
+    with pytest.raises(data.DataError, match="ended after step 3 of 4"):
+        train_and_evaluate(
+            config, tmp_path, parts._replace(batches=itertools.islice(parts.batches, 3))
+        )
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest == 3
+
+
+def test_one_folder_for_all_splits_is_refused_as_evaluation():
+    config = configs.default_config()
+    config.data.update(name="segmentation_folder", root="x", classes=("a", "b"))
+    config.data.update(images="img/{id}.jpg", masks="lab/{id}.png")
+    with pytest.raises(ConfigError, match=r"images that are trained on.*data\.dev=0\.2"):
+        run_data.open_data(configs.resolve(config))
