@@ -115,6 +115,15 @@ def test_opposite_features_are_no_source_of_linear_cosine(implementation):
 
 
 @each_implementation
+def test_orthogonal_features_are_no_source_of_relu_cosine(implementation):
+    features = np.array([[[1, 2, 3], [1, 1, -1]]], np.float32)  # 1 + 2 - 3 = 0
+    _, has_source = call(
+        implementation, features, np.ones((1, 2, 2), np.float32), similarity="relu_cosine"
+    )
+    assert not has_source.any()
+
+
+@each_implementation
 def test_zero_features_are_no_source_of_relu_cosine(implementation):
     features = np.zeros((1, 4, 3), np.float32)
     values = np.ones((1, 4, 2), np.float32)

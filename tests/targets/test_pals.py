@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pals_jax import losses
 from pals_jax.outputs import Outputs
 from pals_jax.targets import TARGETS, Inputs, Labels, Pals, labels_from_index
+from pals_jax.targets.cells import measure
 
 IGNORE = 255
 
@@ -246,6 +247,19 @@ def test_prior_gives_classes_absent_from_the_image_no_mass():
     q = q_of(inputs, prior="image")
     assert (q[..., 2] == 0).all()
     np.testing.assert_allclose(q.sum(-1), 1, atol=1e-6)
+
+
+def test_the_softmax_temperature_does_not_decide_what_is_correct():
+    # One cell of four outputs, whose mean probability of class 0 is (0.982 + 3 · 0.269) / 4 = 0.447
+    # at T = 1, and (0.731 + 3 · 0.438) / 4 = 0.511 at T = 4. Its label is class 1.
+    logits = jnp.array([[[[4.0, 0], [0, 1]], [[0, 1], [0, 1]]]])
+    labels = labels_from_index(jnp.ones((1, 2, 2), int), 2, IGNORE)
+    inputs = Inputs(labels, Outputs(logits, jnp.ones((1, 2, 2, 3))), jnp.zeros((1, 2, 2, 3)))
+    for temperature in (1.0, 4.0):
+        cells = measure(inputs, "decoder", 2, temperature)
+        assert cells.correct.all()
+        expected = jax.nn.softmax(logits / temperature).mean((1, 2))
+        np.testing.assert_allclose(cells.probs[:, 0, 0], expected, rtol=1e-6)
 
 
 def test_softmax_temperature():
