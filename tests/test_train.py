@@ -11,12 +11,15 @@ import signal
 import jax
 import numpy as np
 import pytest
-from toy import draw_batch, draw_example
+from PIL import Image
+from toy import CLASSES, draw_batch, draw_example
 
+from pals_jax import config as configs
 from pals_jax import data, networks, sharding
 from pals_jax.checkpoints import CheckpointError, Checkpoints
 from pals_jax.errors import ConfigError
 from pals_jax.interrupt import Interrupted
+from pals_jax.run_data import open_data
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
 
@@ -82,6 +85,43 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(config, run_data,
     )
     lines = (tmp_path / "parts/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4]
+
+
+class SignalAt:
+    """A pipeline during whose batch number `step` this process gets a signal."""
+
+    def __init__(self, batches, step):
+        self.batches, self.step = batches, step
+
+    def __next__(self):
+        self.step -= 1
+        if self.step == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return next(self.batches)
+
+    def __getattr__(self, name):
+        return getattr(self.batches, name)
+
+
+def test_the_pipeline_goes_on_where_it_stood(config, tmp_path):
+    for split, seeds in (("train", range(7)), ("val", range(7, 9))):
+        for folder, entry in (("images", "image"), ("masks", "label")):
+            (tmp_path / "data" / folder / split).mkdir(parents=True)
+            for seed in seeds:
+                pixels = draw_example(seed)[entry].astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / folder / split / f"{seed}.png")
+    config.data.update(name="segmentation_folder", root=str(tmp_path / "data"), classes=CLASSES)
+    config.data.data_dir = str(tmp_path / "prepared")
+    whole = train_and_evaluate(config, tmp_path / "whole")
+    parts = open_data(configs.resolve(config))
+    with pytest.raises(Interrupted, match="step 3"):
+        train_and_evaluate(
+            config, tmp_path / "parts", parts._replace(batches=SignalAt(parts.batches, 3))
+        )
+    assert train_and_evaluate(config, tmp_path / "parts") == whole
+    assert_equal_bit_for_bit(
+        stored_networks(tmp_path / "whole"), stored_networks(tmp_path / "parts")
+    )
 
 
 def test_a_second_ctrl_c_stops_at_once(config, run_data, tmp_path):
