@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
     config.data.scale = (0.75, 1.5)
     config.data.photometric = False
     config.model.name = "deeplabv3plus_resnet18"
-    config.model.width = 24
-    config.model.decoder_channels = 48
+    config.model.width = 16
+    config.model.decoder_channels = 32
     config.optimizer.learning_rate = 0.2
     config.log.every = 50
     config.log.panels_every = 200
