@@ -57,9 +57,9 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(f"unknown arguments {arguments[1:]}: every flag has the form --name=value")
     if _CONFIG.value is None:
         sys.exit("--config is missing: give a file, as --config=configs/demo.py")
-    # Orbax tells a dozen lines of INFO for each checkpoint; --verbosity=0 shows them.
+    # Orbax tells a dozen lines for each checkpoint; --verbosity=0 shows them. Errors are raised.
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
+        logging.set_verbosity(logging.ERROR)
     try:
         _MODES[_MODE.value](configs.resolve(_CONFIG.value), Path(_WORKDIR.value))
     except Interrupted as stop:

@@ -191,6 +191,13 @@ class _Run:
         config, total = self.config, self.config.total_steps
         first, progress = self.step + 1, Progress(self.step, total)
         pending: list[tuple[list[str], dict[str, jax.Array]]] = []
+        if first <= total:
+            print(
+                f"training {config.model.name} with {config.target.name} on "
+                f"{len(self.data.ids) or 'batches of'} images, devices: {self.mesh.size} × "
+                f"{self.mesh.devices.flat[0].device_kind}; the first step compiles",
+                flush=True,
+            )
         with StopSignal() as stop, writers.Writer(self.workdir) as writer:
             while self.step < total:
                 batch, ids = self._next_batch()

@@ -69,7 +69,7 @@ def prepare(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _lock(folder.parent / ".lock"):
         if not folder.exists():  # another process may have been faster
-            logging.info("Preparing %s", folder)
+            print(f"preparing {folder}", flush=True)
             for leftover in folder.parent.glob("incomplete.*"):  # of a process that was killed
                 shutil.rmtree(leftover)
             with _quiet():
