@@ -132,10 +132,10 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
             f"values must have the batch and pixels of features {features.shape}, found "
             f"{values.shape}"
         )
-    for name, array, kind in (
-        ("valid", valid, jnp.bool_),
-        ("labels", labels, jnp.integer),
-        ("correct", correct, jnp.bool_),
+    for name, array, kind, called in (
+        ("valid", valid, jnp.bool_, "bool"),
+        ("labels", labels, jnp.integer, "an integer"),
+        ("correct", correct, jnp.bool_, "bool"),
     ):
         if array is None:
             continue
@@ -145,7 +145,7 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
                 f"channels, found {array.shape}"
             )
         if not jnp.issubdtype(array.dtype, kind):
-            raise ValueError(f"{name} must be of type {kind.__name__}, found {array.dtype}")
+            raise ValueError(f"{name} must be {called}, found {array.dtype}")
 
 
 def _check_options(similarity, temperature, power, tile_size) -> None:

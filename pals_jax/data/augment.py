@@ -99,7 +99,7 @@ def choose_crop(label: Label, rng: np.random.Generator, options: Augmentation) -
         window = label[max(0, top) : top + h, max(0, left) : left + w]
         counts = np.bincount(window[window != options.ignore])
         if options.max_class_share >= 1 or (
-            counts.size and counts.max() <= options.max_class_share * counts.sum()
+            counts.size and np.max(counts) <= options.max_class_share * counts.sum()
         ):
             break
     return top, left

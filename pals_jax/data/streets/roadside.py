@@ -86,7 +86,9 @@ def pole(canvas: Canvas, rng: Rng, u: float, z: float, kind: str) -> None:
     """A pole with what it carries: kind is lamp, sign, light (for traffic), wire or bollard."""
     colour = greyish(rng, 0.08, 0.8, 0.15)
     if rng.random() < 0.2:
-        colour = hsv(rng.choice([0.35, 0.08, 0.13]), rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.6))
+        colour = hsv(
+            float(rng.choice([0.35, 0.08, 0.13])), rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.6)
+        )
     low, high = {
         "lamp": (5, 9),
         "sign": (2.2, 3.2),
@@ -133,8 +135,12 @@ def _sign(canvas: Canvas, rng: Rng, u: float, y: float, z: float) -> None:
         "square": 1.2 * ring(4),
         "board": 1.3 * ring(4) * [rng.uniform(1.2, 2.5), 1],
     }[str(shape)]
-    rim = hsv(rng.choice([0.0, 0.6, 0.13, 0.4]), rng.uniform(0.6, 1), rng.uniform(0.4, 0.9))
-    face = greyish(rng, 0.8, 1) if rng.random() < 0.6 else hsv(rng.choice([0.13, 0.6]), 0.8, 0.7)
+    rim = hsv(float(rng.choice([0.0, 0.6, 0.13, 0.4])), rng.uniform(0.6, 1), rng.uniform(0.4, 0.9))
+    face = (
+        greyish(rng, 0.8, 1)
+        if rng.random() < 0.6
+        else hsv(float(rng.choice([0.13, 0.6])), 0.8, 0.7)
+    )
     if rng.random() < 0.2:
         rim = face = greyish(rng, 0.3, 0.7)
     mark = outline * rng.uniform(0.15, 0.5, 2)

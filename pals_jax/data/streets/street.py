@@ -316,7 +316,7 @@ class Street:
             disc[:, ::2] = size * ragged(rng, ring(12), 0.1)[0] + [u, z]
             tone = 0.6 * asphalt if rng.random() < 0.6 else 0.8 * self._canvas.light.haze
             self._canvas.fill(disc, tone, Class.ROAD, 0.1)
-        white = hsv(0.13, rng.choice([0.0, 0.0, 0.7]), rng.uniform(0.55, 0.95))
+        white = hsv(0.13, float(rng.choice([0.0, 0.0, 0.7])), rng.uniform(0.55, 0.95))
         lane = rng.choice(["dashes", "line", "none"], p=[0.5, 0.25, 0.25])
         if lane == "line":
             lay(-0.08, 0.08, 0.9, far, white)
