@@ -1,7 +1,10 @@
-"""CamVid, 11 classes at 480×360, on two processor cores.
+"""CamVid, 11 classes at 480×360, at a size that a processor core can train.
 
 Command: python -m pals_jax.main --config=configs/camvid.py --config.data.root=CAMVID
     --workdir=runs/camvid
+
+Hardware: one processor core, 10 to 15 minutes. Expected mIoU on val with all labels: 36 to 38 %,
+see docs/results.md.
 """
 
 from ml_collections import ConfigDict

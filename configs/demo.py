@@ -2,6 +2,9 @@
 processor.
 
 Command: python -m pals_jax.main --config=configs/demo.py --workdir=runs/demo
+
+Hardware: two processor cores, two to four minutes. Expected mIoU on val: 27 to 28 %, see
+docs/results.md.
 """
 
 from ml_collections import ConfigDict
