@@ -128,8 +128,9 @@ def test_processes_may_prepare_at_once_and_without_tensorflow(config, folder, tm
     processes = [open_without_tensorflow(fields) for _ in range(2)]
     outputs = [process.communicate()[0] for process in processes]
     first = open_split(fields, "train")[0]
-    expected = f"8 {first['id']} {first['image'].sum()} {first['label'].sum()}\n"
-    assert outputs == [expected, expected]
+    expected = f"8 {first['id']} {first['image'].sum()} {first['label'].sum()}"
+    assert [output.splitlines()[-1] for output in outputs] == [expected, expected]
+    assert "".join(outputs).count("preparing") == 1
     assert [process.returncode for process in processes] == [0, 0]
     assert len(complete(tmp_path / "tfds")) == 1
 
