@@ -80,10 +80,13 @@ class Checkpoints:
             preservation_policy=keep,
             best_fn=_score,  # without it, Orbax neither writes nor reads metrics
             enable_async_checkpointing=False,
-            cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
         )
+        if not read_only:
+            # Orbax's own clean-up runs in a thread that it does not join, and which fails loudly
+            # in a process that ends at once.
+            self._remove_unfinished("*")
         arrays, values = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
         handlers = {
             "networks": arrays(),
@@ -165,9 +168,12 @@ class Checkpoints:
             self._manager.save(step, args=items, metrics={METRIC: dev_mean_iou})
         except Exception as error:
             # Orbax and tensorstore raise many types for one cause: the disk did not take the bytes.
-            for unfinished in self.folder.glob(f"{step}*orbax-checkpoint-tmp*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+            self._remove_unfinished(f"{step}*")
             raise self._not_written(step, str(error)) from error
+
+    def _remove_unfinished(self, prefix: str) -> None:
+        for unfinished in self.folder.glob(f"{prefix}orbax-checkpoint-tmp*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def _not_written(self, step: int, cause: str) -> CheckpointError:
         free = shutil.disk_usage(self.folder).free / 2**20

@@ -148,7 +148,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """Checks a configuration and fills in the options of its target.
 
     Returns:
-      A locked copy, in which `target.options` holds exactly the options of the chosen target.
+      A locked copy, in which `target.options` holds exactly the options of the chosen target and
+      `data.root` is absolute.
 
     Raises:
       ConfigError: naming the field, what was found and what fits.
@@ -156,6 +157,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config = ConfigDict(config.to_dict())
     _check_fields(config.to_dict(), default_config().to_dict())
     _check_values(config)
+    if config.data.root:  # evaluation may be started from another folder than training was
+        config.data.root = str(Path(config.data.root).expanduser().absolute())
     name = config.target.name
     if name not in TARGETS:
         raise ConfigError(f"config.target.name must be one of {sorted(TARGETS)}, found {name!r}")
@@ -246,19 +249,26 @@ def _check_values(config: ConfigDict) -> None:
           '"latest", "best" or a step')  # fmt: skip
 
 
+def changes(saved: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Fields that differ, by their path, with the saved and the new value; None where missing."""
+    old, new = fields(saved), fields(config)
+    return {
+        field: (old.get(field), new.get(field))
+        for field in sorted(old.keys() | new.keys())
+        if old.get(field) != new.get(field)
+    }
+
+
 def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) -> None:
     """Refuses to resume a run whose configuration differs in a field that alters training.
 
     Raises:
       ConfigError: naming the fields, their saved and their new values.
     """
-    old, new = _flatten(saved.to_dict()), _flatten(config.to_dict())
     changed = [
-        f"config.{field}: {workdir} was trained with {old.get(field)!r}, now {new.get(field)!r}"
-        for field in sorted(old.keys() | new.keys())
-        if field.split(".")[0] not in _FREE_SECTIONS
-        and field not in _FREE_FIELDS
-        and old.get(field) != new.get(field)
+        f"config.{field}: {workdir} was trained with {old!r}, now {new!r}"
+        for field, (old, new) in changes(saved, config).items()
+        if field.split(".")[0] not in _FREE_SECTIONS and field not in _FREE_FIELDS
     ]
     if changed:
         raise ConfigError(
@@ -266,6 +276,11 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
             + "\n  ".join(changed)
             + "\nUse the saved values, or another --workdir."
         )
+
+
+def fields(config: ConfigDict) -> dict[str, Any]:
+    """All fields by their path, as "optimizer.learning_rate"."""
+    return _flatten(config.to_dict())
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

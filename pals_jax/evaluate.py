@@ -15,9 +15,10 @@ from ml_collections import ConfigDict
 
 import pals_jax
 from pals_jax import data, inference, metrics, networks, sharding
-from pals_jax.checkpoints import Checkpoints, Meta
+from pals_jax.checkpoints import Meta
 from pals_jax.files import write_atomically
 from pals_jax.models import Apply
+from pals_jax.run_data import check_example
 from pals_jax.state import Network
 
 _REPORTED_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -60,17 +61,22 @@ def evaluate_network(
       meta: classes and normalisation.
       config: `config.eval`.
       mesh: each batch is split over it.
+
+    Raises:
+      DataError: an example has a type, shape or value that does not fit.
     """
     num_classes, ignore = len(meta.classes), meta.ignore
     mean, std = tuple(meta.model["mean"]), tuple(meta.model["std"])
     count = _counter(apply, num_classes, ignore, mean, std)
-    sizes = inference.sizes_of(examples)
-    shapes = inference.padded_shapes(sizes, config.max_shapes)
-    rows = inference.rows_per_shape(sizes, shapes, config.batch_size, mesh)
+    shapes, rows = inference.plan(inference.sizes_of(examples), num_classes, config, mesh)
+    checked = (
+        check_example(config.split, example, num_classes, ignore)
+        for example in data.read_ahead(examples)
+    )
     confusion = np.zeros((num_classes, num_classes), np.int64)
     calibration = metrics.Calibration.empty()
     ids: list[str] = []
-    for batch in inference.padded_batches(data.read_ahead(examples), shapes, rows, ignore):
+    for batch in inference.padded_batches(checked, shapes, rows, ignore):
         image, valid, label = sharding.shard_batch((batch.image, batch.valid, batch.label), mesh)
         counted, calibrated = count(network, image, valid, label)
         confusion += np.asarray(counted, np.int64)
@@ -81,7 +87,7 @@ def evaluate_network(
 
 @functools.lru_cache(maxsize=4)
 def _counter(apply: Apply, num_classes: int, ignore: int, mean: tuple, std: tuple):
-    """The jitted count of one batch, kept so that every evaluation of a run compiles it once."""
+    """The jitted count of one batch, kept so that the evaluations of a run compile it once."""
 
     @jax.jit
     def count(network: Network, image, valid, label):
@@ -126,9 +132,7 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     """
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.find(config.eval.checkpoint)
-        apply, network, meta = networks.restore(checkpoints, step, mesh)
+    step, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
     examples = open_examples(config, meta)
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
     found = result(evaluation, meta, config, step)

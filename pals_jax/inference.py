@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from pals_jax import data
 from pals_jax.models import Apply
@@ -28,8 +29,8 @@ Size = tuple[int, int]  # height, width
 # merged in pairs.
 _SIZES_TO_MERGE = 64
 
-# Per device and batch; with 19 classes, the probabilities of so many take 0.6 GB.
-_PIXELS = 2**23
+# Per device and batch: half a gigabyte in float32.
+_PROBABILITIES = 2**27
 
 
 class PaddedBatch(NamedTuple):
@@ -99,6 +100,21 @@ def _added_pixels(pair: tuple[Size, Size], counts: collections.Counter[Size]) ->
     return sum(counts[shape] * (hull - math.prod(shape)) for shape in pair)
 
 
+def plan(
+    sizes: Sequence[Size], num_classes: int, config: ConfigDict, mesh: Mesh
+) -> tuple[dict[Size, Size], dict[Size, int]]:
+    """The padded shape of each size, and the images per batch of each shape.
+
+    Args:
+      sizes: of all images.
+      num_classes: K.
+      config: `config.eval`.
+      mesh: whose devices share a batch.
+    """
+    shapes = padded_shapes(sizes, config.max_shapes)
+    return shapes, rows_per_shape(sizes, shapes, num_classes, config.batch_size, mesh)
+
+
 def padded_batches(
     examples: Iterable[dict[str, Any]],
     shapes: dict[Size, Size],
@@ -109,8 +125,8 @@ def padded_batches(
 
     Args:
       examples: dicts with "image" [H,W,3], "id", and "label" [H,W] or none.
-      shapes: from `padded_shapes`, over the sizes of all examples.
-      rows: images per batch of each padded shape, from `rows_per_shape`.
+      shapes: the padded shape of each size, from `plan`.
+      rows: images per batch of each padded shape, from `plan`.
       ignore: label of the padding.
     """
     waiting = collections.defaultdict(list)
@@ -126,6 +142,9 @@ def padded_batches(
 def _pad(
     examples: Sequence[data.Example], shape: Size, batch_size: int, ignore: int
 ) -> PaddedBatch:
+    dtypes = {str(example["image"].dtype): example["id"] for example in examples}
+    if len(dtypes) > 1:  # bytes would be read as fractions, or fractions rounded to bytes
+        raise data.DataError(f"all images must have one dtype, found {dtypes}")
     image = np.zeros((batch_size, *shape, 3), examples[0]["image"].dtype)
     valid = np.zeros((batch_size, *shape), bool)
     labelled = "label" in examples[0]
@@ -165,21 +184,22 @@ def probabilities(
 
 
 def rows_per_shape(
-    sizes: Iterable[Size], shapes: dict[Size, Size], batch_size: int, mesh: Mesh
+    sizes: Iterable[Size], shapes: dict[Size, Size], num_classes: int, batch_size: int, mesh: Mesh
 ) -> dict[Size, int]:
     """Images per batch of each padded shape: a multiple of the devices, and no more than needed.
 
     Args:
       sizes: of all images.
       shapes: from `padded_shapes`.
+      num_classes: K.
       batch_size: the most, but for the rounding up; fewer of large images, such that a device holds
-        at most `_PIXELS` at once, or one image.
+        at most `_PROBABILITIES` at once, or those of one image.
       mesh: whose devices share a batch.
     """
     counts = collections.Counter(shapes[size] for size in sizes)
     rows = {}
     for shape, count in counts.items():
-        in_memory = mesh.size * max(1, _PIXELS // math.prod(shape))
+        in_memory = mesh.size * max(1, _PROBABILITIES // (num_classes * math.prod(shape)))
         wanted = min(batch_size, count, in_memory)
         rows[shape] = -(-wanted // mesh.size) * mesh.size
     return rows

@@ -1,6 +1,5 @@
 """Command line: `python -m pals_jax.main --config=FILE --workdir=DIR [--mode=MODE]`."""
 
-import argparse
 import errno
 import signal
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from pals_jax import command_line
 from pals_jax import config as configs
 from pals_jax.checkpoints import CheckpointError
 from pals_jax.data import DataError
@@ -20,61 +20,42 @@ from pals_jax.predict import predict
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
 _MODES = {"train": train_and_evaluate, "evaluate": evaluate, "predict": predict}
-_FROM_WORKDIR = Path(__file__).with_name("config_from_workdir.py")
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to run. evaluate and predict use that of the work directory by default."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.")
 _MODE = flags.DEFINE_enum("mode", "train", list(_MODES), "What to do.")
-
-
-def _parse(arguments: Sequence[str]) -> list[str]:
-    """Parses the flags; evaluate and predict read the work directory's config by default."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("config", "workdir", "mode"):
-        parser.add_argument(f"-{name}", f"--{name}")
-    given, _ = parser.parse_known_args(arguments[1:])
-    arguments = list(arguments)
-    try:
-        if given.config and not Path(given.config.split(":")[0]).is_file():
-            sys.exit(f"ConfigError: --config={given.config}: there is no such file")
-        if given.workdir and not given.config and given.mode in ("evaluate", "predict"):
-            configs.load(Path(given.workdir) / "config.json")
-            arguments.insert(1, f"--config={_FROM_WORKDIR}:{given.workdir}")
-        return flags.FLAGS(arguments)
-    except (KeyError, AttributeError) as error:
-        # So ml_collections reports an unknown field, with a suggestion; some quoted by another.
-        told = getattr(error.args[0], "args", error.args)[0]
-        sys.exit(f"ConfigError: unknown field {told}")
-    except (ConfigError, flags.Error) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs one mode; a failure that has an explanation ends with it and a non-zero exit code."""
     if arguments[1:]:
         sys.exit(f"unknown arguments {arguments[1:]}: every flag has the form --name=value")
+    if _WORKDIR.value is None:
+        sys.exit("--workdir is missing: give a folder, as --workdir=runs/demo")
     if _CONFIG.value is None:
         sys.exit("--config is missing: give a file, as --config=configs/demo.py")
     # Orbax tells a dozen lines for each checkpoint; --verbosity=0 shows them. Errors are raised.
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
+    training = _MODE.value == "train"
+    going_on = "; the same command goes on from the last checkpoint" if training else ""
     try:
         _MODES[_MODE.value](configs.resolve(_CONFIG.value), Path(_WORKDIR.value))
     except Interrupted as stop:
         print(stop)
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint")
+        print(f"interrupted{going_on}")
         sys.exit(128 + signal.SIGINT)
     except (ConfigError, OptionError, DataError, CheckpointError, NonFiniteError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        sys.exit(f"{error}: make room; the same command goes on from the last checkpoint")
+        sys.exit(f"{error}: make room{going_on}")
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=command_line.parse)

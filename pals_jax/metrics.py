@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from pals_jax.class_indices import outside_classes, require_classes
+
 ECE_BINS = 15
 
 
@@ -20,8 +22,8 @@ def confusion_matrix(
     """Counts pixels by true class (rows) and predicted class (columns).
 
     Args:
-      labels: true class of each pixel, or `ignore`.
-      predictions: predicted class, of the shape of `labels`.
+      labels: true class of each pixel, or `ignore`, in any integer type.
+      predictions: predicted class in 0..K-1, of the shape of `labels`.
       num_classes: K.
       ignore: the label of pixels that do not count.
 
@@ -29,16 +31,21 @@ def confusion_matrix(
       int32 [K,K].
 
     Raises:
-      ValueError: the shapes differ.
+      ValueError: the shapes differ, or values lie outside the classes. Inside a jitted function
+        values cannot be checked; there a pixel with such a value does not count.
     """
     if labels.shape != predictions.shape:
         raise ValueError(
             f"labels and predictions must have one shape, found {labels.shape} and "
             f"{predictions.shape}"
         )
-    labels, predictions = labels.ravel(), predictions.ravel()
-    counted = labels != ignore
-    cell = jnp.where(counted, labels * num_classes + predictions, num_classes**2)
+    require_classes("labels", labels, num_classes, ignore)
+    require_classes("predictions", predictions, num_classes, ignore=0)
+    # int32, because a cell's number overflows the uint8 that masks are stored in.
+    labels, predictions = labels.ravel().astype(jnp.int32), predictions.ravel().astype(jnp.int32)
+    skipped = (labels == ignore) | outside_classes(labels, num_classes, ignore)
+    skipped |= outside_classes(predictions, num_classes, ignore=0)
+    cell = jnp.where(skipped, num_classes**2, labels * num_classes + predictions)
     counts = jnp.bincount(cell, length=num_classes**2 + 1)[:-1]
     return counts.reshape(num_classes, num_classes).astype(jnp.int32)
 

@@ -1,15 +1,18 @@
 """Networks by configuration: freshly initialised, as shapes, or out of a checkpoint."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from pals_jax import models
 from pals_jax.checkpoints import Checkpoints, Meta
+from pals_jax.errors import ConfigError
 from pals_jax.models import Apply
 from pals_jax.state import Network
 
@@ -40,6 +43,28 @@ def restore(checkpoints: Checkpoints, step: int, mesh: Mesh) -> tuple[Apply, Net
     apply, student = shapes(meta.model, len(meta.classes))
     restored = checkpoints.restore_networks(step, {"student": student}, mesh)
     return apply, restored["student"], meta
+
+
+def restore_chosen(
+    config: ConfigDict, workdir: Path, mesh: Mesh
+) -> tuple[int, Apply, Network, Meta]:
+    """The network of the checkpoint that `config.eval.checkpoint` names, with its step.
+
+    Raises:
+      CheckpointError: there is no such checkpoint.
+      ConfigError: `config.model` is that of another network.
+    """
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.find(config.eval.checkpoint)
+        apply, network, meta = restore(checkpoints, step, mesh)
+    for field, asked in config.model.items():
+        asked = list(asked) if isinstance(asked, tuple) else asked
+        if asked != meta.model[field]:
+            raise ConfigError(
+                f"config.model.{field} is {asked!r}, but the network in {workdir} has "
+                f"{meta.model[field]!r}: leave config.model as it was trained"
+            )
+    return step, apply, network, meta
 
 
 def _module(model: Mapping[str, Any], num_classes: int, seed: int) -> nnx.Module:

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pals_jax import data, inference, networks, sharding, visualize
-from pals_jax.checkpoints import Checkpoints
 from pals_jax.evaluate import open_examples
 
 KINDS = ("index", "colour", "overlay")
@@ -23,6 +22,10 @@ class ImageFolder:
     The id is the path below the folder without its extension, or with it where two images would
     share one. Files that are no images are told.
 
+    Attributes:
+      sizes: (height, width) of each image as it stands upright, from its header.
+      unreadable: errors of the images whose header is broken; they are left out.
+
     Raises:
       DataError: the folder is missing or holds no image.
     """
@@ -32,7 +35,7 @@ class ImageFolder:
         self.paths, others = data.list_images(folder)
         if others:
             shown = ", ".join(str(path.relative_to(folder)) for path in others[:5])
-            print(f"skipping {len(others)} files that are no images: {shown}")
+            print(f"not images, skipped: {len(others)}, as {shown}")
         names = [path.relative_to(folder) for path in self.paths]
         stems = collections.Counter(name.with_suffix("") for name in names)
         self.ids = [
@@ -40,6 +43,15 @@ class ImageFolder:
         ]
         if len(set(self.ids)) < len(self.ids):  # x.jpg, x.png and x.jpg.png
             self.ids = [str(name) for name in names]
+        self.sizes: list[inference.Size] = []
+        self.unreadable: list[data.DataError] = []
+        for path, name in list(zip(self.paths, self.ids, strict=True)):
+            try:
+                self.sizes.append(data.image_size(path))
+            except data.DataError as error:
+                self.unreadable.append(error)
+                self.paths.remove(path)
+                self.ids.remove(name)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -47,17 +59,12 @@ class ImageFolder:
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"image": data.read_image(self.paths[index]), "id": self.ids[index]}
 
-    @property
-    def sizes(self) -> list[inference.Size]:
-        """(height, width) of each image as it stands upright, from its header."""
-        return [data.image_size(path) for path in self.paths]
-
 
 def predict(config: ConfigDict, workdir: str | Path) -> Path:
     """Predicts every image of a folder, or of the evaluated split where no folder is given.
 
-    Writes OUTPUT/index/ID.png (class indices, single channel), OUTPUT/colour/ID.png and
-    OUTPUT/overlay/ID.png.
+    Writes OUTPUT/index/ID.png (class indices, single channel), OUTPUT/colour/ID.png,
+    OUTPUT/overlay/ID.png and OUTPUT/legend.png, the classes with their colours.
 
     Args:
       config: resolved; `config.predict` says what to predict. What the network is comes from the
@@ -66,24 +73,28 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
 
     Returns:
       The folder that was written.
+
+    Raises:
+      DataError: images could not be read; they are listed, after all others were predicted.
     """
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.find(config.eval.checkpoint)
-        apply, network, meta = networks.restore(checkpoints, step, mesh)
-    examples: data.Examples
-    if config.predict.images:
-        examples = ImageFolder(Path(config.predict.images))
-    else:
-        examples = open_examples(config, meta)
-    output = Path(config.predict.output or workdir / "predictions").expanduser()
+    _, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
     images = Path(config.predict.images).expanduser().resolve()
+    name = images.name if config.predict.images else config.eval.split
+    output = Path(config.predict.output or workdir / "predictions" / name).expanduser()
     if config.predict.images and output.resolve().is_relative_to(images):
         raise data.DataError(
             f"config.predict.output {output} lies in config.predict.images {images}: the next "
             "prediction would take it for input; choose another folder"
         )
+    unreadable: list[data.DataError] = []
+    examples: data.Examples
+    if config.predict.images:
+        examples = folder = ImageFolder(Path(config.predict.images))
+        unreadable += folder.unreadable
+    else:
+        examples = open_examples(config, meta)
 
     @jax.jit
     def classify(network, image, valid):
@@ -93,10 +104,12 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         return jnp.argmax(probs, axis=-1)
 
     sizes = inference.sizes_of(examples)
-    shapes = inference.padded_shapes(sizes, config.eval.max_shapes)
-    rows = inference.rows_per_shape(sizes, shapes, config.eval.batch_size, mesh)
+    shapes, rows = inference.plan(sizes, len(meta.classes), config.eval, mesh)
+    stream = data.read_ahead(examples, unreadable)
+    output.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(visualize.legend(meta.classes, meta.palette)).save(output / "legend.png")
     written = 0
-    for batch in inference.padded_batches(data.read_ahead(examples), shapes, rows, meta.ignore):
+    for batch in inference.padded_batches(stream, shapes, rows, meta.ignore):
         image, valid = sharding.shard_batch((batch.image, batch.valid), mesh)
         classes = np.asarray(classify(network, image, valid))
         for i, (name, (height, width)) in enumerate(zip(batch.ids, batch.sizes, strict=True)):
@@ -114,7 +127,12 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         written += len(batch.ids)
         if 10 * written // len(examples) > tenth:
             print(f"predicted {written}/{len(examples)} images", flush=True)
-    print("wrote " + ", ".join(str(output / kind) for kind in KINDS))
+    print("wrote " + ", ".join(str(output / name) for name in (*KINDS, "legend.png")))
+    if unreadable:
+        raise data.DataError(
+            f"{written} images were predicted, {len(unreadable)} could not be:\n  "
+            + "\n  ".join(map(str, unreadable))
+        )
     return output
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pals_jax import data
+from pals_jax.class_indices import require_classes
 from pals_jax.errors import ConfigError
 from pals_jax.files import write_atomically
 from pals_jax.step import Batch
@@ -76,21 +77,34 @@ def open_data(config: ConfigDict) -> RunData:
     return RunData(dataset, batches, evaluation, dev, train.ids)
 
 
-def check_examples(where: str, examples: data.Examples, dataset: data.Dataset) -> None:
-    """Checks the first of the examples, so that a long training does not end on them.
+def check_evaluated(run_data: RunData, split: str) -> None:
+    """Looks at what is evaluated, so that a long training does not end on it.
 
     Raises:
-      DataError: an entry is missing, or has a type, shape or value that does not fit.
+      DataError: there is nothing to evaluate, or its first example does not fit.
     """
-    if len(examples):
-        example = examples[0]
-        if "id" not in example:
-            raise data.DataError(f"{where}: an example lacks its id; it has {sorted(example)}")
-        stream = {key: np.asarray(example[key])[None] for key in example if key != "id"}
-        check_stream(f"{where}, {example['id']}", stream, dataset)
+    if not len(run_data.evaluation):
+        raise data.DataError(f"config.eval.split = {split!r} holds no example to evaluate")
+    dataset = run_data.dataset
+    for where, examples in (("evaluation", run_data.evaluation), ("dev", run_data.dev)):
+        if len(examples):
+            check_example(where, examples[0], dataset.num_classes, dataset.ignore)
 
 
-def check_stream(where: str, stream: Mapping[str, Any], dataset: data.Dataset) -> None:
+def check_example(where: str, example: data.Example, num_classes: int, ignore: int) -> data.Example:
+    """Checks one {"image": [H,W,3], "label": [H,W], "id"} and returns it.
+
+    Raises:
+      DataError: see `check_stream`; or the id is missing.
+    """
+    if "id" not in example:
+        raise data.DataError(f"{where}: an example lacks its id; it has {sorted(example)}")
+    stream = {key: np.asarray(example[key])[None] for key in example if key != "id"}
+    check_stream(f"{where}, {example['id']}", stream, num_classes, ignore)
+    return example
+
+
+def check_stream(where: str, stream: Mapping[str, Any], num_classes: int, ignore: int) -> None:
     """Checks one stream of a batch, as {"image": [B,H,W,3], "label": [B,H,W]}.
 
     NaN in an image passes: the training step notices it and tells the image.
@@ -98,7 +112,8 @@ def check_stream(where: str, stream: Mapping[str, Any], dataset: data.Dataset) -
     Args:
       where: what an error names.
       stream: of NumPy arrays.
-      dataset: classes and ignore index.
+      num_classes: K.
+      ignore: index of pixels without a label.
 
     Raises:
       DataError: an entry is missing, or has a type, shape or value that does not fit.
@@ -113,22 +128,19 @@ def check_stream(where: str, stream: Mapping[str, Any], dataset: data.Dataset) -
             f"{where}: images are {image.dtype} {image.shape}, expected uint8, or floats in [0, 1],"
             " of shape [B,H,W,3]"
         )
-    if floats and (image.min() < 0 or image.max() > 1):
+    if floats and ((image < 0) | (image > 1)).any():  # false for NaN
         raise data.DataError(
-            f"{where}: images lie in [{image.min():.4g}, {image.max():.4g}], expected [0, 1] for "
-            f"{image.dtype}; they are normalised by config.model.mean and std later"
+            f"{where}: images lie in [{np.nanmin(image):.4g}, {np.nanmax(image):.4g}], expected "
+            f"[0, 1] for {image.dtype}; they are normalised by config.model.mean and std later"
         )
     if label.shape != image.shape[:3] or not np.issubdtype(label.dtype, np.integer):
         raise data.DataError(
             f"{where}: labels are {label.dtype} {label.shape}, expected integers {image.shape[:3]}"
         )
-    outside = ((label < 0) | (label >= dataset.num_classes)) & (label != dataset.ignore)
-    if outside.any():
-        values = np.unique(label[outside]).tolist()
-        raise data.DataError(
-            f"{where}: label values outside the classes 0..{dataset.num_classes - 1} and ignore="
-            f"{dataset.ignore}: {values[:10]} ({outside.sum()} pixels)"
-        )
+    try:
+        require_classes(where, label, num_classes, ignore)
+    except ValueError as error:
+        raise data.DataError(str(error)) from None
 
 
 def check_ids(ids: Sequence[str], workdir: Path, *, resuming: bool) -> None:

@@ -27,7 +27,7 @@ from pals_jax.interrupt import Interrupted, StopSignal
 from pals_jax.models import Apply
 from pals_jax.objectives import OBJECTIVES, Supervised
 from pals_jax.progress import Progress
-from pals_jax.run_data import RunData, check_examples, check_ids, check_stream, open_data
+from pals_jax.run_data import RunData, check_evaluated, check_ids, check_stream, open_data
 from pals_jax.state import TrainState
 from pals_jax.step import Batch, make_inspection, make_train_step
 
@@ -60,20 +60,22 @@ def train_and_evaluate(
     workdir = Path(workdir).expanduser()
     mesh = sharding.data_mesh(config.num_devices)
     _check_batch(config, mesh)
-    saved_config = workdir / "config.json"
+    if run_data is None:
+        data.dataset_info(config.data)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_exclusive(workdir))
         checkpoints = stack.enter_context(Checkpoints(workdir))
-        if checkpoints.latest is not None and saved_config.exists():
-            configs.check_same_training(configs.load(saved_config), config, workdir)
-        if checkpoints.latest == config.total_steps and (workdir / "result.json").exists():
-            return _already_finished(workdir)
+        saved_config = workdir / "config.json"
+        if checkpoints.latest is not None:
+            saved = configs.load(saved_config)
+            configs.check_same_training(saved, config, workdir)
+            if checkpoints.latest == config.total_steps and (workdir / "result.json").exists():
+                return _already_finished(workdir, configs.changes(saved, config))
         if run_data is None:
             run_data = open_data(config)
             stack.callback(run_data.close)
         _check_reported(config, run_data)
-        check_examples("evaluation", run_data.evaluation, run_data.dataset)
-        check_examples("dev", run_data.dev, run_data.dataset)
+        check_evaluated(run_data, config.eval.split)
         check_ids(run_data.ids, workdir, resuming=checkpoints.latest is not None)
         configs.save(config, saved_config)
         run = _Run(config, workdir, run_data, checkpoints, mesh)
@@ -127,13 +129,15 @@ def _check_reported(config: ConfigDict, run_data: RunData) -> None:
         )
 
 
-def _already_finished(workdir: Path) -> dict[str, Any]:
+def _already_finished(workdir: Path, changes: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
     result = json.loads((workdir / "result.json").read_text())
     print(evaluate.table(result))
     print(
         f"{workdir} is finished; nothing was done. --mode=evaluate evaluates it again; another "
         "--workdir trains anew."
     )
+    for field, (old, new) in changes.items():
+        print(f"config.{field} = {new!r} was not heeded: the above is of {old!r}")
     return result
 
 
@@ -200,7 +204,15 @@ class _Run:
             )
         with StopSignal() as stop, writers.Writer(self.workdir) as writer:
             while self.step < total:
-                batch, ids = self._next_batch()
+                streams = next(self.data.batches, None)
+                if streams is None:
+                    self._collect(pending)
+                    self._save(None)
+                    raise data.DataError(
+                        f"the batches ended after step {self.step} of {total}, which was saved; "
+                        "they must be endless"
+                    )
+                batch, ids = self._on_devices(streams)
                 self.state, metrics = self.train_step(self.state, batch)
                 self.step += 1
                 pending.append((ids, metrics))
@@ -246,7 +258,8 @@ class _Run:
         """Evaluates the checkpoint that `config.eval.checkpoint` names and writes result.json."""
         config = self.config
         step = self.checkpoints.find(config.eval.checkpoint)
-        apply, network, meta = networks.restore(self.checkpoints, step, self.mesh)
+        _, network, meta = networks.restore(self.checkpoints, step, self.mesh)
+        apply = self.apply["student"]  # compiled already if there is a dev part
         evaluation = evaluate.evaluate_network(
             apply, network, self.data.evaluation, meta, config.eval, self.mesh
         )
@@ -268,18 +281,13 @@ class _Run:
         )
         return result
 
-    def _next_batch(self) -> tuple[Batch, list[str]]:
-        """The next batch on the devices as [parts, batch / parts, ...], and its ids."""
-        streams = next(self.data.batches, None)
-        if streams is None:
-            self._save(None)
-            raise data.DataError(
-                f"the batches ended after step {self.step} of {self.config.total_steps}, which was "
-                "saved; they must be endless"
-            )
+    def _on_devices(self, streams: Batch) -> tuple[Batch, list[str]]:
+        """A checked batch on the devices as [parts, batch / parts, ...], and its ids."""
+        dataset = self.data.dataset
         ids = [str(name) for stream in streams.values() for name in stream.get("id", ())]
         for name, stream in streams.items():
-            check_stream(f"batch {self.step + 1}, {name}", stream, self.data.dataset)
+            where = f"batch {self.step + 1}, {name}"
+            check_stream(where, stream, dataset.num_classes, dataset.ignore)
         parts = self.config.accumulation
 
         def in_parts(array: np.ndarray) -> np.ndarray:
@@ -302,7 +310,7 @@ class _Run:
         self.checkpoints.save(self.state, position, self.meta, dev_mean_iou)
 
     def _collect(self, pending: list[tuple[list[str], dict[str, jax.Array]]]) -> dict[str, float]:
-        """Means over the pending steps.
+        """Means over the pending steps, nothing without any.
 
         Raises:
           NonFiniteError: naming the images of the first step that was not finite.
@@ -321,7 +329,7 @@ class _Run:
                 )
         return {
             name: float(np.mean([metrics[name] for _, metrics in steps]))
-            for name in steps[0][1]
+            for name in (steps[0][1] if steps else ())
             if name != "finite"
         }
 
@@ -336,6 +344,7 @@ class _Run:
             np.asarray(part["labeled"]["label"][shown]),
             probs[shown].argmax(-1),
             soft.probs[shown],
+            self.meta.classes,
             self.meta.palette,
         )
         writer.images(self.step, {"training": picture})

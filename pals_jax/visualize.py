@@ -1,17 +1,21 @@
 """Pictures: class maps in colour, overlays, and panels of what training sees."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 Palette = Sequence[tuple[int, int, int]]
 
 _CAPTION_HEIGHT = 14
+_SWATCH = 10
+# White, because black is the background in the colours of PASCAL VOC.
+_NO_LABEL = (255, 255, 255)
 
 
 def colourise(index: np.ndarray, palette: Palette) -> np.ndarray:
-    """Colours a class map; indices outside the palette, such as the ignore value, become black.
+    """Colours a class map; indices outside the palette, such as the ignore value, become white.
 
     Args:
       index: [H,W] integers.
@@ -20,8 +24,7 @@ def colourise(index: np.ndarray, palette: Palette) -> np.ndarray:
     Returns:
       uint8 [H,W,3].
     """
-    table = np.zeros((len(palette) + 1, 3), np.uint8)
-    table[:-1] = palette
+    table = np.array([*palette, _NO_LABEL], np.uint8)
     known = (index >= 0) & (index < len(palette))
     return table[np.where(known, index, len(palette))]
 
@@ -58,20 +61,46 @@ def panel(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str]) -> np.n
     return np.asarray(canvas)
 
 
+def legend(classes: Sequence[str], palette: Palette) -> np.ndarray:
+    """Names of the classes beside their colours, one per line: uint8 [H,W,3] on white."""
+    font = ImageFont.load_default()
+    width = max(math.ceil(font.getlength(name)) for name in classes)
+    height = _CAPTION_HEIGHT * len(classes)
+    canvas = Image.new("RGB", (_SWATCH + width + 12, height + 4), "white")
+    draw = ImageDraw.Draw(canvas)
+    for row, (name, colour) in enumerate(zip(classes, palette, strict=True)):
+        top = 4 + row * _CAPTION_HEIGHT
+        draw.rectangle((4, top, 4 + _SWATCH, top + _SWATCH), fill=tuple(colour), outline="black")
+        draw.text((_SWATCH + 9, top - 1), name, fill="black", font=font)
+    return np.asarray(canvas)
+
+
+def _beside(picture: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Two pictures side by side, the lower one continued in white."""
+    height = max(len(picture), len(key))
+
+    def filled(part: np.ndarray) -> np.ndarray:
+        return np.pad(part, ((0, height - len(part)), (0, 0), (0, 0)), constant_values=255)
+
+    return np.concatenate([filled(picture), filled(key)], axis=1)
+
+
 def training_panel(
     images: np.ndarray,
     labels: np.ndarray,
     predictions: np.ndarray,
     soft_labels: np.ndarray,
+    classes: Sequence[str],
     palette: Palette,
 ) -> np.ndarray:
-    """Input, truth, prediction and entropy of the soft target, one row per image.
+    """Input, truth, prediction and entropy of the soft target, one row per image; a legend beside.
 
     Args:
       images: [B,H,W,3] uint8, or floating point in [0, 1].
       labels: [B,H,W] class indices.
       predictions: [B,H,W] class indices.
       soft_labels: [B,H,W,K]; their entropy is shown relative to its largest possible value, log K.
+      classes: K names.
       palette: (r, g, b) per class.
     """
     if images.dtype != np.uint8:
@@ -83,4 +112,5 @@ def training_panel(
         for image, truth, guess, uncertain in zip(images, labels, predictions, entropy, strict=True)
     ]
     last = f"entropy of the target, 0 to log {soft_labels.shape[-1]}"
-    return panel(rows, ("input", "truth", "prediction", last))
+    grid = panel(rows, ("input", "truth", "prediction", last))
+    return _beside(grid, legend((*classes, "no label"), (*palette, _NO_LABEL)))

@@ -89,6 +89,14 @@ def test_unknown_fields_get_a_suggestion():
         configs.resolve(config)
 
 
+def test_the_root_of_the_data_becomes_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    config = configs.default_config()
+    assert configs.resolve(config).data.root == ""
+    config.data.root = "photos"
+    assert configs.resolve(config).data.root == str(tmp_path / "photos")
+
+
 def test_missing_fields_are_named():
     config = configs.default_config()
     del config.data.subset

@@ -73,6 +73,21 @@ def test_padding_is_never_counted(network):
     np.testing.assert_array_equal(alone.confusion, by_hand(network, examples[:1]))
 
 
+@pytest.mark.parametrize("value", [-1, 9])
+def test_labels_outside_the_classes_are_named_wherever_they_are(network, value):
+    examples = [draw_example(i) for i in range(3)]
+    examples[2]["label"][4, 5] = value
+    with pytest.raises(data.DataError, match=rf"image2.*\[{value}\] \(1 pixels\)"):
+        evaluated(network, examples)
+
+
+def test_bytes_and_fractions_are_not_mixed(network):
+    examples = [draw_example(i) for i in range(2)]
+    examples[1]["image"] = (examples[1]["image"] / 255).astype(np.float32)
+    with pytest.raises(data.DataError, match=r"one dtype.*'uint8': 'image0'.*'float32': 'image1'"):
+        evaluated(network, examples, batch_size=2)
+
+
 def test_four_devices_agree_with_one(network):
     examples = [draw_example(i, size) for i, size in enumerate(MIXED)]
     one = evaluated(network, examples, batch_size=2)

@@ -76,5 +76,5 @@ def test_examples_without_labels():
 def test_rows_are_no_more_than_needed_and_divide_by_the_devices(devices, expected):
     sizes = [(8, 8)] * 5 + [(8, 9)] * 2 + [(5000, 4000)] * 3  # 20 megapixels come alone
     shapes = inference.padded_shapes(sizes, most=3)
-    rows = inference.rows_per_shape(sizes, shapes, 3, sharding.data_mesh(devices))
+    rows = inference.rows_per_shape(sizes, shapes, 19, 3, sharding.data_mesh(devices))
     assert [rows[shape] for shape in [(8, 8), (8, 9), (5000, 4000)]] == expected

@@ -79,7 +79,7 @@ def test_train_evaluate_and_predict(folder, tmp_path):
     # With nothing but the work directory, also in two words.
     code, shown = run("--mode", "predict", "--workdir", tmp_path)
     assert code == 0, shown
-    assert (tmp_path / "predictions/index/0.png").exists()
+    assert (tmp_path / "predictions/val/index/0.png").exists()
     code, shown = run(*camvid(folder, tmp_path))
     assert code == 0
     assert "is finished" in shown
@@ -101,8 +101,11 @@ def test_sigterm_saves_and_exits_with_its_code(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--config=configs/demo.py", "--config.optimiser.momentum=1"], 'Did you mean "optimizer"'),
-        (["--config=configs/demo.py", "--config.model.widht=8"], 'Did you mean "width"'),
+        (["--config=configs/demo.py", "--config.optimiser.momentum=1"], "config.optimizer.mom"),
+        (["--config=configs/demo.py", "--config.model.widht=8"], "did you mean config.model.width"),
+        (["--config=configs/demo.py", "--config.steps", "8"], "did you mean config.total_steps"),
+        (["--config=configs/demo.py", "--config.lr=8"], "stand in pals_jax/config.py"),
+        (["--config=configs/demo.py", "--config.log=8"], "config.log holds every, panels"),
         (["--config=configs/demo.py", "--config.batch_size=many"], "batch_size"),
         (["--config=configs/demo.py", "--config.model.name=resnet"], "deeplabv3plus_resnet18"),
         (["--config=configs/camvid.py"], "config.data.root is empty"),

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +14,29 @@ def test_confusion_matrix_by_hand():
     found = metrics.confusion_matrix(labels, predictions, 3, 255)
     np.testing.assert_array_equal(found, [[1, 1, 0], [0, 1, 0], [1, 0, 0]])
     assert found.dtype == jnp.int32
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int64])
+def test_confusion_is_the_same_for_every_integer_type(dtype):
+    labels = np.arange(100).reshape(10, 10) % 19
+    confusion = metrics.confusion_matrix(labels.astype(dtype), labels.astype(dtype), 19, 100)
+    np.testing.assert_array_equal(confusion, np.diag(np.bincount(labels.ravel())))
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "told"),
+    [
+        ([-1, 0, 3, 7], [0, 0, 0, 0], r"labels.*0\.\.2 and ignore=255: \[-1, 3, 7\] \(3 pixels\)"),
+        ([0, 255], [3, 0], r"predictions.*\[3\]"),
+    ],
+)
+def test_values_outside_the_classes_are_named(labels, predictions, told):
+    labels, predictions = np.array(labels), np.array(predictions)
+    with pytest.raises(ValueError, match=told):
+        metrics.confusion_matrix(labels, predictions, 3, 255)
+    # Values are unknown while a jitted function is traced: such pixels do not count.
+    counted = jax.jit(lambda a, b: metrics.confusion_matrix(a, b, 3, 255))(labels, predictions)
+    assert counted.sum() == (labels == 0).sum() - (predictions == 3).sum()
 
 
 @settings(max_examples=20, deadline=None)

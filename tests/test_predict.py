@@ -7,6 +7,7 @@ from toy import CLASSES, draw_batch, draw_example
 
 from pals_jax import config as configs
 from pals_jax import data, predict
+from pals_jax.errors import ConfigError
 from pals_jax.train import RunData, train_and_evaluate
 
 
@@ -82,7 +83,7 @@ def test_ids_never_collide_and_other_files_are_told(workdir, tmp_path, capsys):
     run(workdir, tmp_path / "in", output=str(tmp_path / "out"))
     found = sorted(path.name for path in (tmp_path / "out/index").iterdir())
     assert found == ["x.jpg.png", "x.jpg.webp.png", "x.png.png"]
-    assert "skipping 1 files that are no images: photo.heic" in capsys.readouterr().out
+    assert "not images, skipped: 1, as photo.heic" in capsys.readouterr().out
 
 
 def test_home_and_strings_are_understood(workdir, tmp_path, monkeypatch):
@@ -104,6 +105,36 @@ def test_output_inside_the_input_is_refused(workdir, tmp_path):
     Image.fromarray(pixels((32, 32))).save(tmp_path / "a.png")
     with pytest.raises(data.DataError, match=r"predict\.output.*lies in config\.predict\.images"):
         run(workdir, tmp_path, output=str(tmp_path / "out"))
+
+
+def test_broken_images_are_listed_after_the_others_were_predicted(workdir, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b", "c", "d"):
+        Image.fromarray(pixels((48, 64))).save(tmp_path / f"in/{name}.jpg")
+    encoded = (tmp_path / "in/b.jpg").read_bytes()
+    (tmp_path / "in/b.jpg").write_bytes(encoded[: len(encoded) // 2])
+    (tmp_path / "in/c.jpg").write_bytes(b"no image")
+    with pytest.raises(data.DataError, match=r"2 images were predicted, 2 could not") as raised:
+        run(workdir, tmp_path / "in", output=str(tmp_path / "out"))
+    assert "b.jpg" in str(raised.value)
+    assert "c.jpg" in str(raised.value)
+    assert sorted(path.stem for path in (tmp_path / "out/index").iterdir()) == ["a", "d"]
+
+
+def test_each_folder_is_written_apart_with_a_legend(workdir, tmp_path):
+    for name in ("spring", "autumn"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels((32, 32))).save(tmp_path / name / "a.png")
+        assert run(workdir, tmp_path / name) == workdir / "predictions" / name
+    assert (workdir / "predictions/spring/overlay/a.png").exists()
+    assert (workdir / "predictions/autumn/legend.png").exists()
+
+
+def test_a_network_other_than_the_trained_one_is_refused(workdir, tmp_path):
+    config = configs.load(workdir / "config.json")
+    config.model.width = 64
+    with pytest.raises(ConfigError, match=r"config\.model\.width is 64.* has 8"):
+        predict.predict(configs.resolve(config), workdir)
 
 
 def test_missing_empty_and_broken_input(workdir, tmp_path):

@@ -4,15 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
-from toy import CLASSES, draw_batch, draw_example
+from toy import draw_batch, draw_example
 
 from pals_jax import config as configs
 from pals_jax import data, run_data
 from pals_jax.checkpoints import Checkpoints
 from pals_jax.errors import ConfigError
-from pals_jax.train import train_and_evaluate
-
-DATASET = data.Dataset("bands", CLASSES, data.default_palette(3), ignore=255)
+from pals_jax.train import NonFiniteError, train_and_evaluate
 
 
 def changed(key, change):
@@ -35,6 +33,7 @@ def first_label(value):
         ("image", lambda x: x.astype(np.int32), "images are int32.*uint8"),
         ("image", lambda x: x[..., :1], r"images are uint8 \(4, 32, 32, 1\)"),
         ("image", lambda x: x.astype(np.float32), r"\[0, 1\] for float32"),
+        ("image", lambda x: np.where(np.arange(3), x.astype(np.float32), np.nan), r"\[0, 1\] for"),
         ("label", lambda y: y[:, :16], "labels are int32"),
         ("label", lambda y: y.astype(np.float32), "labels are float32"),
         ("label", first_label(7), r"0\.\.2 and ignore=255: \[7\] \(3 pixels\)"),
@@ -43,12 +42,12 @@ def first_label(value):
 )
 def test_a_batch_that_cannot_be_trained_on_is_refused(key, change, told):
     with pytest.raises(data.DataError, match=f"batch 3.*{told}"):
-        run_data.check_stream("batch 3", changed(key, change), DATASET)
+        run_data.check_stream("batch 3", changed(key, change), 3, 255)
 
 
 def test_good_batches_pass_and_nan_is_left_to_the_step():
-    run_data.check_stream("batch", draw_batch(0, 4)["labeled"], DATASET)
-    run_data.check_stream("batch", changed("image", lambda x: np.full(x.shape, np.nan)), DATASET)
+    run_data.check_stream("batch", draw_batch(0, 4)["labeled"], 3, 255)
+    run_data.check_stream("batch", changed("image", lambda x: np.full(x.shape, np.nan)), 3, 255)
 
 
 @pytest.mark.parametrize("missing", ["image", "label", "id"])
@@ -70,6 +69,23 @@ def test_batches_that_end_are_told_and_the_steps_saved(config, tmp_path, run_dat
         )
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest == 3
+
+
+def test_a_bad_batch_is_told_also_where_the_batches_end(config, tmp_path, run_data):
+    config.update(total_steps=20)
+    config.log.every = config.checkpoint.every = 20
+    batches = list(itertools.islice(run_data().batches, 5))
+    bad = batches[1]["labeled"]
+    bad["image"] = np.full(bad["image"].shape, np.nan, np.float32)
+    with pytest.raises(NonFiniteError, match=r"step 2 .*image1000"):
+        train_and_evaluate(config, tmp_path, run_data()._replace(batches=iter(batches)))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest is None
+
+
+def test_nothing_to_evaluate_is_told_before_training(config, tmp_path, run_data):
+    with pytest.raises(data.DataError, match=r"config\.eval\.split = 'val' holds no example"):
+        train_and_evaluate(config, tmp_path, run_data()._replace(evaluation=[]))
 
 
 def test_one_folder_for_all_splits_is_refused_as_evaluation():

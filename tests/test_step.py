@@ -1,5 +1,7 @@
 """The training step: sums over devices and parts, averages, and steps that are not finite."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +17,10 @@ from pals_jax.step import make_inspection, make_train_step, normalise
 class Run:
     """A step function and a fresh state, on some devices."""
 
-    def __init__(self, config, num_devices=1):
+    def __init__(self, config, num_devices=1, objective=Supervised):
         config = configs.resolve(config)
         self.config, self.mesh = config, sharding.data_mesh(num_devices)
-        self.objective = Supervised.create(config, len(CLASSES), 255)
+        self.objective = objective.create(config, len(CLASSES), 255)
         apply, network = networks.create(config.model, len(CLASSES), config.seed)
         self.apply = {"student": apply}
         optimizer, self.step = make_train_step(config, self.objective, self.apply, self.mesh)
@@ -95,6 +97,61 @@ def test_a_batch_without_labels_changes_nothing_but_decay_and_statistics(config)
     assert largest_relative_difference(before, run.state.networks["student"].params) == 0
 
 
+def test_the_ramp_follows_the_steps(config):
+    # The soft labels' cross-entropy leaves that of the labels with α = 0.3 · step / total_steps.
+    run = Run(config)
+    gaps = []
+    for seed in range(3):
+        metrics = run.take(draw_batch(seed, 4))
+        gaps.append(abs(metrics["loss"] - metrics["cross_entropy"]))
+    assert gaps[0] < 1e-6
+    assert gaps[1] > 1e-4
+    config.target.options.ramp = "constant"
+    metrics = Run(config).take(draw_batch(0, 4))
+    assert abs(metrics["loss"] - metrics["cross_entropy"]) > 1e-4
+
+
+def test_accumulation_is_exact_for_a_target_with_state(config):
+    config.batch_size = 8
+    config.model.freeze_batch_norm = True
+    config.target.options.update(ramp="constant", prior="dataset", alpha=1.0)
+    whole = Run(config)
+    config.accumulation = 4
+    parts = Run(config)
+    for seed in range(3):
+        batch = draw_batch(seed, 8)
+        expected, found = whole.take(batch), parts.take(batch)
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert largest_relative_difference(whole.state.networks, parts.state.networks) < 1e-5
+    assert largest_relative_difference(whole.state.target, parts.state.target) < 1e-6
+
+
+class Broken(Supervised):
+    """Adds a term to the loss that is 0, and whose value or gradient alone is not finite."""
+
+    which = "value"
+
+    def loss(self, apply, networks, *arguments):
+        loss, result = super().loss(apply, networks, *arguments)
+        weight = jax.tree.leaves(networks["student"].params)[0].ravel()[0]
+        if self.which == "gradient":
+            return loss + jnp.sqrt(weight - weight), result  # 0, whose derivative is ∞ · 0
+        result.metrics["loss"] = result.metrics["loss"] + jnp.nan
+        return loss, result
+
+
+@pytest.mark.parametrize("which", ["value", "gradient"])
+def test_a_loss_or_a_gradient_that_is_not_finite_alone_changes_nothing(config, which, monkeypatch):
+    monkeypatch.setattr(Broken, "which", which)
+    run = Run(config, objective=Broken)
+    before = jax.device_get(run.state)
+    metrics = run.take(draw_batch(0, 4))
+    assert np.isfinite(metrics["loss"]) == (which == "gradient")
+    assert np.isfinite(metrics["gradient_norm"]) == (which == "value")
+    assert not metrics["finite"]
+    jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(run.state))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_step_that_is_not_finite_changes_nothing(config, bad):
     config.ema_decay = 0.9
@@ -149,9 +206,14 @@ def test_inspection_leaves_the_state_and_names_diagnostics(config):
     run = Run(config)
     batch = draw_batch(0, 4)["labeled"]
     batch = {"labeled": {"image": batch["image"], "label": batch["label"]}}
-    soft, probs, diagnostics = make_inspection(run.config, run.objective, run.apply)(
-        run.state, batch
-    )
+    before = jax.device_get(run.state)
+    inspect = make_inspection(run.config, run.objective, run.apply)
+    soft, probs, diagnostics = inspect(run.state, batch)
+    jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(run.state))
+    # Nothing is softened at step 0, and something at step 2.
+    assert diagnostics["target_entropy"] == pytest.approx(0, abs=1e-6)
+    later = dataclasses.replace(run.state, step=run.state.step + 2)
+    assert inspect(later, batch)[2]["target_entropy"] > 1e-3
     assert soft.probs.shape == probs.shape == (4, 32, 32, 3)
     np.testing.assert_allclose(probs.sum(-1), 1, atol=1e-5)
     assert {"effective_sources", "true_class_weight", "q_agreement"} <= diagnostics.keys()

@@ -139,6 +139,9 @@ def test_a_finished_run_says_so_and_does_nothing(config, run_data, tmp_path, cap
     poisoned = run_data()._replace(batches=iter(()))
     assert train_and_evaluate(config, tmp_path, poisoned) == result
     assert "finished" in capsys.readouterr().out
+    config.eval.split = "test"
+    assert train_and_evaluate(config, tmp_path, poisoned) == result
+    assert "config.eval.split = 'test' was not heeded" in capsys.readouterr().out
 
 
 def test_a_changed_field_that_alters_training_is_refused(config, run_data, tmp_path):
@@ -170,9 +173,16 @@ def test_a_checkpoint_of_another_architecture_is_refused(config, run_data, tmp_p
     config.model.decoder_channels = 8
     with pytest.raises(ConfigError, match=r"config\.model\.decoder_channels.*16.*8"):
         train_and_evaluate(config, tmp_path, run_data())
-    (tmp_path / "config.json").unlink()
     (tmp_path / "result.json").unlink()
+    configs.save(configs.resolve(config), tmp_path / "config.json")
     with pytest.raises(CheckpointError, match=r"another architecture.*\n.*checkpoint float32"):
+        train_and_evaluate(config, tmp_path, run_data())
+
+
+def test_a_run_that_does_not_know_its_configuration_is_not_resumed(config, run_data, tmp_path):
+    train_and_evaluate(config, tmp_path, run_data())
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ConfigError, match=r"config\.json is missing"):
         train_and_evaluate(config, tmp_path, run_data())
 
 
@@ -257,7 +267,6 @@ def test_a_signal_costs_no_score(config, run_data, tmp_path):
             config, tmp_path, parts._replace(batches=interrupted_after(parts.batches, 4))
         )
     resumed = train_and_evaluate(config, tmp_path, run_data(dev=2))
-    config.num_devices = 1
     assert resumed == train_and_evaluate(config, tmp_path / "whole", run_data(dev=2))
 
 

@@ -8,7 +8,7 @@ PALETTE = ((255, 0, 0), (0, 255, 0))
 
 def test_colourise():
     found = visualize.colourise(np.array([[0, 1, 255, -1]]), PALETTE)
-    np.testing.assert_array_equal(found[0], [[255, 0, 0], [0, 255, 0], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(found[0], [[255, 0, 0], [0, 255, 0], [255] * 3, [255] * 3])
     assert found.dtype == np.uint8
 
 
@@ -29,9 +29,19 @@ def test_training_panel_holds_the_pictures_in_order(dtype):
     images = np.full((2, 8, 10, 3), 51 if dtype == np.uint8 else 0.2, dtype)
     labels, predictions = np.zeros((2, 8, 10), int), np.ones((2, 8, 10), int)
     soft = np.full((2, 8, 10, 2), 0.5, np.float32)
-    found = visualize.training_panel(images, labels, predictions, soft, PALETTE)
-    caption = found.shape[0] - 2 * 8
-    assert found.shape[1:] == (40, 3)
+    found = visualize.training_panel(images, labels, predictions, soft, ("a", "b"), PALETTE)
+    first_row = 14 + 4  # below the captions
     np.testing.assert_array_equal(
-        found[caption + 4, [5, 15, 25, 35]], [[51] * 3, [255, 0, 0], [0, 255, 0], [255] * 3]
+        found[first_row, [5, 15, 25, 35]], [[51] * 3, [255, 0, 0], [0, 255, 0], [255] * 3]
     )
+    legend = found[:, 40:].reshape(-1, 3).tolist()
+    assert [255, 0, 0] in legend
+    assert [0, 255, 0] in legend
+
+
+def test_legend_shows_every_class_in_its_colour():
+    found = visualize.legend(("a", "a longer name"), PALETTE)
+    # Squares of 10 pixels at (4, 4) and 14 pixels below; the names are drawn beside them.
+    assert found[9, 9].tolist() == [255, 0, 0]
+    assert found[23, 9].tolist() == [0, 255, 0]
+    assert (found[:, 16:].min(axis=(1, 2)) < 128).sum() > 8

@@ -15,6 +15,10 @@ _CAPABLE = {"dense": kernels.SIMILARITIES, "tiled": kernels.SIMILARITIES}
 _DENSE_LIMIT_BYTES = 64 * 2**20
 
 
+# 2 / τ, the largest exponent, must stay far below the largest float32 of 3·10³⁸.
+_LEAST_TEMPERATURE = 1e-30
+
+
 def choose(features: Float[Array, "b n d"]) -> tuple[str, str]:
     """The implementation that `implementation="auto"` picks for these features, and why.
 
@@ -66,7 +70,7 @@ def aggregate(
       features: [B,N,D] float32 or bfloat16.
       values: [B,N,K] float32 or bfloat16, for PALS the class probabilities of each pixel.
       similarity: "exp_cosine", "linear_cosine", "relu_cosine" or "uniform".
-      temperature: τ > 0, used by exp_cosine only. A static Python number.
+      temperature: τ ≥ 10⁻³⁰, used by exp_cosine only. A static Python number.
       power: exponent > 0, used by relu_cosine only. A static Python number.
       valid: [B,N]; False takes the pixel out as a row and as a source, whatever it holds, NaN and
           inf included.
@@ -78,7 +82,9 @@ def aggregate(
 
     Returns:
       aggregated: [B,N,K] float32, 0 in rows without a source.
-      has_source: [B,N] bool, valid_u ∧ (Σ_v M_uv κ_uv > 0). Underflow never turns it off.
+      has_source: [B,N] bool, valid_u ∧ (Σ_v M_uv κ_uv > 0). Underflow never turns it off. A cosine
+        within the rounding of its dtype (10⁻⁶ for float32, 10⁻² for bfloat16) of the value where
+        relu_cosine or linear_cosine become 0 counts as that value.
 
     Raises:
       ValueError: a shape, dtype or option is wrong; the message names the argument, what was found
@@ -122,6 +128,8 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
             raise ValueError(
                 f"{name} must have 3 axes [batch, pixels, channels], found shape {array.shape}"
             )
+        if 0 in array.shape:
+            raise ValueError(f"{name} must not be empty, found shape {array.shape}")
         if array.dtype not in (jnp.float32, jnp.bfloat16):
             raise ValueError(
                 f"{name} must be float32 or bfloat16, found {array.dtype}: cast it first"
@@ -151,8 +159,11 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
 def _check_options(similarity, temperature, power, tile_size) -> None:
     if similarity not in kernels.SIMILARITIES:
         raise ValueError(f"similarity must be one of {kernels.SIMILARITIES}, found {similarity!r}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be > 0, found {temperature}")
+    if not temperature >= _LEAST_TEMPERATURE:
+        raise ValueError(
+            f"temperature must be > 0 (and at least {_LEAST_TEMPERATURE}, for the sake of "
+            f"float32), found {temperature}"
+        )
     if not power > 0:
         raise ValueError(f"power must be > 0, found {power}")
     if tile_size is not None and tile_size < 1:

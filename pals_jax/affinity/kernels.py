@@ -10,10 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 SIMILARITIES = ("exp_cosine", "linear_cosine", "relu_cosine", "uniform")
 
-# In float32 a cosine misses its value by up to a few ulp of 1. Within this margin, that of two
-# opposite features is read as -1 and that of two orthogonal ones as 0, so that a pair of weight 0
-# in exact arithmetic does not become a source by rounding.
-_ROUNDING = 1e-6
+# The cosine of rounded features misses its value by up to a few ulp of 1. Within this margin, that
+# of two opposite features is read as -1 and that of two orthogonal ones as 0, so that a pair of
+# weight 0 in exact arithmetic does not become a source by rounding.
+_ROUNDING = {"float32": 1e-6, "bfloat16": 1e-2}
 
 
 def unit_features(features: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
@@ -68,10 +68,11 @@ def log_kernel(
     )
     if similarity == "exp_cosine":
         return (cosine - 1) / temperature
+    margin = _ROUNDING[rows.dtype.name]
     if similarity == "linear_cosine":
-        positive = cosine > _ROUNDING - 1
+        positive = cosine > margin - 1
         return jnp.where(positive, jnp.log(jnp.where(positive, 1 + cosine, 1) / 2), -jnp.inf)
-    positive = cosine > _ROUNDING
+    positive = cosine > margin
     return jnp.where(positive, power * jnp.log(jnp.where(positive, cosine, 1)), -jnp.inf)
 
 

@@ -155,7 +155,7 @@ def _check(dataset: Dataset) -> None:
     if len(classes) < 2 or len(set(classes)) != len(classes) or not named:
         raise DataError(
             f"config.data.classes={classes!r}: give at least two distinct class names, in the "
-            "order of their indices in the masks."
+            "order of their indices in the masks, as --config.data.classes=\"('a', 'b')\"."
         )
     if len(palette) != len(classes):
         raise DataError(

@@ -45,7 +45,10 @@ def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair]:
         raise DataError("config.data.root is empty: set --config.data.root=FOLDER.")
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise DataError(f"config.data.root: there is no folder {root}.")
+        raise DataError(
+            f"config.data.root: there is no folder {root.absolute()}; say where the images are "
+            "with --config.data.root=FOLDER."
+        )
     for field, pattern in (("images", images), ("masks", masks)):
         leftover = pattern.replace("{split}", "").replace("{id}", "", 1)
         inside = not pattern.startswith("/") and "../" not in pattern
@@ -98,7 +101,8 @@ def _match(root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()) 
         present = some(sorted(entry.name for entry in root.iterdir())) or "nothing"
         raise DataError(
             f"split {split!r}: there is no folder {folder} (layout {pattern!r}); {root} holds: "
-            f"{present}."
+            f"{present}. Choose splits with config.data.train_split and config.eval.split, a "
+            "layout with config.data.images and config.data.masks."
         )
     expression = re.escape(filled.removesuffix(".*")).replace(re.escape("{id}"), "(.+)")
     if filled.endswith(".*"):

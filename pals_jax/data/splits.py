@@ -21,9 +21,9 @@ def open_training(config: Any) -> Source:
       DataError: see `open_split`, `select` and `split_dev`.
     """
     source = open_split(config, config.train_split)
-    train, _ = _split_dev(source, config)
+    train, dev = _split_dev(source, config)
     with _naming("config.data.subset"):
-        return source.select(select(train, config.subset, config.subset_seed))
+        return source.select(select(train, config.subset, config.subset_seed, held_out=dev))
 
 
 def open_evaluation(config: Any, split: str) -> Source:

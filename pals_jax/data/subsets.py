@@ -39,7 +39,7 @@ def nested_subset(ids: Collection[str], fraction: float, seed: int) -> list[str]
     return order[: max(1, round(fraction * len(order)))]
 
 
-def select(ids: Sequence[str], spec: str, seed: int) -> list[str]:
+def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] = ()) -> list[str]:
     """The ids that a subset specification names.
 
     Args:
@@ -48,10 +48,11 @@ def select(ids: Sequence[str], spec: str, seed: int) -> list[str]:
         "" — all;
         "0.1" — a fraction in (0, 1], by `nested_subset`;
         "prefix:0006R0" — ids that begin so;
-        "list.txt" — a text file with one id a line. Only the first word of a line counts, so
-        `image_path mask_path` lines do too: a path names the id that it ends with, extension
-        aside, and a bare name the one id that ends with it.
+        "list.txt" — a text file with one id a line; lines that begin with # are skipped. Only the
+        first word of a line counts, so `image_path mask_path` lines do too: a path names the id
+        that it ends with, extension aside, and a bare name the one id that ends with it.
       seed: for fractions.
+      held_out: ids that a list may not name.
 
     Returns:
       The chosen ids, sorted.
@@ -64,7 +65,12 @@ def select(ids: Sequence[str], spec: str, seed: int) -> list[str]:
     elif spec.startswith("prefix:"):
         chosen = [key for key in ids if key.startswith(spec.removeprefix("prefix:"))]
     elif spec.endswith(".txt"):
-        chosen = _listed(ids, Path(spec).expanduser())
+        chosen = _listed([*ids, *held_out], Path(spec).expanduser())
+        if taken := sorted(set(chosen) & set(held_out)):
+            raise DataError(
+                f"{spec}: {len(taken)} of its {len(chosen)} ids are held out: {some(taken)}. Take "
+                "them out of the list, or hold other images out."
+            )
     else:
         chosen = nested_subset(ids, _fraction(spec, len(ids)), seed)
     if not chosen:
@@ -110,11 +116,11 @@ def _fraction(spec: str, total: int) -> float:
             f"the selection {spec!r} is neither a fraction in (0, 1], nor prefix:…, nor a .txt "
             "file."
         ) from None
-    if fraction > 1:
-        raise DataError(
-            f"a subset is a fraction in (0, 1], got {spec}; for {spec} of {total} images give "
-            f"{fraction / total:.4g}."
-        )
+    if 1 < fraction < float("inf"):
+        hint = f"for {spec} of {total} images give {fraction / total:.4g}"
+        if fraction > total:
+            hint = f"there are {total} images; leave it empty for all of them"
+        raise DataError(f"a subset is a fraction in (0, 1], got {spec}; {hint}.")
     return fraction
 
 
@@ -124,23 +130,32 @@ def _listed(ids: Sequence[str], path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"the list of ids {path} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise DataError(f"the list of ids {path} is not text in UTF-8: save it as such.") from None
     known, ending_with = set(ids), defaultdict(list)
     for key in ids:
         for tail in _tails(key):
             ending_with[tail].append(key)
-    chosen, unknown = set(), []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        name = line if line in known else line.split()[0]
+
+    def named_by(name: str) -> list[str]:
         stem = str(PurePosixPath(name).with_suffix(""))
         ends = [tail for tail in (*_tails(name), *_tails(stem)) if tail in known]
-        candidates = ends[:1] or ending_with[name] or ending_with[stem]
-        if len(candidates) == 1:
+        return ends[:1] or ending_with[name] or ending_with[stem]
+
+    chosen, unknown = set(), []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.startswith("#") and line not in known:
+            continue
+        words = [line] if line in known else line.split()
+        # What else stands on the line may be the mask, which is named like its image.
+        candidates = named_by(words[0])
+        if len(candidates) == 1 and all(named_by(w) in ([], candidates) for w in words[1:]):
             chosen.add(candidates[0])
         else:
-            unknown.append(name)
+            unknown.append(line)
     if unknown:
         raise DataError(
-            f"{path}: names that stand for none, or for several, of the {len(ids)} ids to choose "
+            f"{path}: lines that stand for none, or for several, of the {len(ids)} ids to choose "
             f"from: {some(unknown, limit=100)}."
         )
     return list(chosen)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from pals_jax.errors import OptionError
-from pals_jax.resize import box_sum, grid_factor, upsample
+from pals_jax.resize import box_sum, grid_factor, upsample_by
 from pals_jax.targets.target import Inputs, Labels
 
 
@@ -29,11 +29,6 @@ class Cells(NamedTuple):
     valid: Bool[Array, "b h w"]
     correct: Bool[Array, "b h w"]
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.valid.shape[1], self.valid.shape[2]
-
 
 def covered_mean(
     array: Float[Array, "b h w c"], covered: Bool[Array, "b h w"], factor: int
@@ -45,7 +40,10 @@ def covered_mean(
 
 
 def covered_upsample(
-    array: Float[Array, "b h w c"], covered: Bool[Array, "b h w"], size: tuple[int, int]
+    array: Float[Array, "b h w c"],
+    covered: Bool[Array, "b h w"],
+    factor: int,
+    size: tuple[int, int],
 ) -> tuple[Float[Array, "b H W c"], Bool[Array, "b H W"]]:
     """Bilinear upsampling of the covered entries, normalised by coverage: up(x·m) / up(m), 0 where
     up(m) = 0.
@@ -53,13 +51,19 @@ def covered_upsample(
     Returns:
       The upsampled array, and where up(m) > 0.
     """
-    weight = upsample(covered[..., None].astype(jnp.float32), size)
-    total = upsample(jnp.where(covered[..., None], array, 0), size)
+    weight = upsample_by(covered[..., None].astype(jnp.float32), factor, size)
+    total = upsample_by(jnp.where(covered[..., None], array.astype(jnp.float32), 0), factor, size)
     reached = weight > 0
     return total / jnp.where(reached, weight, 1), reached[..., 0]
 
 
-def measure(inputs: Inputs, feature: str, stride: int | None, softmax_temperature: float) -> Cells:
+def network_stride(inputs: Inputs) -> int:
+    """Label pixels per entry of the network's outputs."""
+    logits = inputs.outputs.logits
+    return grid_factor(inputs.labels.size, (logits.shape[1], logits.shape[2]))
+
+
+def measure(inputs: Inputs, feature: str, stride: int, softmax_temperature: float) -> Cells:
     """Brings features, predictions and labels to one grid.
 
     Going to a coarser grid takes area means; going to a finer one interpolates logits and features
@@ -69,28 +73,27 @@ def measure(inputs: Inputs, feature: str, stride: int | None, softmax_temperatur
     Args:
       inputs: see `Inputs`.
       feature: "decoder", "logits", "probs" or "rgb".
-      stride: pixels of the label per cell; the resolution of the network's outputs where None.
+      stride: pixels of the label per cell.
       softmax_temperature: T of softmax(z / T).
 
     Raises:
       OptionError: the stride is neither a multiple nor a divisor of the stride of the outputs.
     """
     labels, outputs = inputs.labels, inputs.outputs
-    network_stride = grid_factor(labels.size, (outputs.logits.shape[1], outputs.logits.shape[2]))
-    stride = stride or network_stride
+    outputs_stride = network_stride(inputs)
     area = stride**2
     mean_labels = Labels(
         box_sum(labels.probs, stride) / area, box_sum(labels.mass[..., None], stride)[..., 0] / area
     )
-    labelled = box_sum(labels.mass[..., None], network_stride)[..., 0] > 0
+    labelled = box_sum(labels.mass[..., None], outputs_stride)[..., 0] > 0
     grid = -(-labels.size[0] // stride), -(-labels.size[1] // stride)
     to_grid = functools.partial(
-        _to_grid, covered=labelled, stride=stride, network_stride=network_stride, grid=grid
+        _to_grid, covered=labelled, stride=stride, outputs_stride=outputs_stride, grid=grid
     )
     logits = to_grid(outputs.logits)
 
     def probs_at(temperature: float) -> Float[Array, "b h w k"]:
-        if stride > network_stride:  # the mean of probabilities, not that of logits
+        if stride > outputs_stride:  # the mean of probabilities, not that of logits
             return to_grid(jax.nn.softmax(outputs.logits / temperature))
         return jax.nn.softmax(logits / temperature)
 
@@ -118,17 +121,17 @@ def _to_grid(
     *,
     covered: Bool[Array, "b p q"],
     stride: int,
-    network_stride: int,
+    outputs_stride: int,
     grid: tuple[int, int],
 ) -> Float[Array, "b h w c"]:
     """Covered entries of the network's grid on the grid of `stride`."""
-    if stride == network_stride:
+    if stride == outputs_stride:
         return array
-    if stride % network_stride == 0:
-        return covered_mean(array, covered, stride // network_stride)
-    if network_stride % stride == 0:
-        return covered_upsample(array, covered, grid)[0]
+    if stride % outputs_stride == 0:
+        return covered_mean(array, covered, stride // outputs_stride)
+    if outputs_stride % stride == 0:
+        return covered_upsample(array, covered, outputs_stride // stride, grid)[0]
     raise OptionError(
         "option stride of pals must be a multiple or a divisor of the network's stride "
-        f"{network_stride}, found {stride}"
+        f"{outputs_stride}, found {stride}"
     )

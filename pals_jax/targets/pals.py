@@ -15,8 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from pals_jax import affinity
 from pals_jax.errors import OptionError
-from pals_jax.resize import grid_factor
-from pals_jax.targets.cells import Cells, covered_upsample, measure
+from pals_jax.targets.cells import Cells, covered_upsample, measure, network_stride
 from pals_jax.targets.target import Inputs, Labels, State, Target
 
 _CHOICES = {
@@ -67,7 +66,8 @@ class Pals(Target):
       gate: "none"; "agree": α_u = 0 where argmax q_u is not the label; "confidence": α_u = α
           q_u[label]. Ours.
       prior: "none"; "image" or "dataset": q_u ← q_u / π renormalised, π the class frequencies of
-          the image, or of all labels seen so far in training. Classes with π = 0 get no mass. Ours.
+          the image, or of all labels seen in earlier steps. Classes with π = 0 get no mass; with
+          no label seen yet, q stays as it is. Ours.
       implementation: of the affinity, see `pals_jax.affinity.aggregate`.
       tile_size: of the tiled implementation; 0 = its default.
 
@@ -113,10 +113,14 @@ class Pals(Target):
                 )
 
     def init(self) -> State:
-        """The label mass per class seen so far, for prior="dataset"; nothing otherwise."""
-        if self.prior == "dataset":
-            return {"class_mass": jnp.zeros(self.num_classes)}
-        return {}
+        """The label mass per class, for prior="dataset"; nothing otherwise."""
+        if self.prior != "dataset":
+            return {}
+        return {
+            "seen": jnp.zeros(self.num_classes),
+            "of_this_step": jnp.zeros(self.num_classes),
+            "progress": jnp.array(-1.0),
+        }
 
     def apply(
         self, inputs: Inputs, state: State, progress: Float[Array, ""]
@@ -124,12 +128,12 @@ class Pals(Target):
         """Soft labels ỹ with the mass of the ground truth; see `Target.apply`."""
         inputs = jax.lax.stop_gradient(inputs)
         probs, mass = inputs.labels
-        if self.prior == "dataset":
-            state = {"class_mass": state["class_mass"] + probs.sum((0, 1, 2))}
+        state = self._count_classes(inputs.labels, state, progress)
         cells = self._cells(inputs)
         q, has_source = self._aggregate(cells)
-        q, reached = self._to_pixels(q, has_source, cells, inputs.labels)
-        q = self._correct_prior(q, inputs.labels, state)
+        q, reached = self._to_pixels(q, has_source, cells, inputs)
+        if self.prior != "none":
+            q = _divide(q, self._frequencies(inputs.labels, state)[:, None, None])
         truth = probs / jnp.where(mass > 0, mass, 1)[..., None]
         q = jnp.where(reached[..., None], q, truth)
         alpha = self._gated_alpha(q, truth, progress)[..., None]
@@ -145,20 +149,19 @@ class Pals(Target):
         Means over the served cells, of which `_DIAGNOSED_ROWS` per image are looked at:
         effective_sources exp(H(A_u)); true_class_weight, the share of A_u on sources of the cell's
         label; kl_to_frequencies KL(q_u ‖ class frequencies of the image); q_agreement, how often
-        argmax q_u is the label. Over the labelled
-        pixels: target_entropy of ỹ.
+        argmax q_u is the label; q_u after the correction of the prior. Over the labelled pixels:
+        target_entropy of ỹ.
         """
         inputs = jax.lax.stop_gradient(inputs)
         named = super().diagnostics(inputs, state, progress)
-        cells = self._cells(inputs)
-        flat = jax.tree.map(
-            lambda array: array.reshape(array.shape[0], -1, *array.shape[3:]), cells
-        )
+        flat = _flatten(self._cells(inputs))
         matrix, served, rows = self._affinity_rows(flat)
         q = jnp.einsum("brn,bnk->brk", matrix, jnp.where(flat.valid[..., None], flat.probs, 0))
+        if self.prior != "none":
+            state = self._count_classes(inputs.labels, state, progress)
+            q = _divide(q, self._frequencies(inputs.labels, state)[:, None])
         labels = flat.labels[:, rows]
-        class_mass = inputs.labels.probs.sum((1, 2))
-        frequencies = class_mass / jnp.maximum(class_mass.sum(-1, keepdims=True), 1e-12)
+        frequencies = _image_frequencies(inputs.labels)
         # A class that the image lacks but q holds would make the divergence infinite: floor it at
         # one pixel.
         floor = 1.0 / inputs.labels.mass[0].size
@@ -178,22 +181,24 @@ class Pals(Target):
         return named
 
     def _cells(self, inputs: Inputs) -> Cells:
-        cells = measure(inputs, self.feature, self.stride or None, self.softmax_temperature)
+        stride = self.stride or network_stride(inputs)
+        cells = measure(inputs, self.feature, stride, self.softmax_temperature)
         if not self.centre:
             return cells
-        sources = (cells.valid & cells.correct) if "correct" in self.mask else cells.valid
+        sources = self._sources(cells)
         features = jnp.where(cells.valid[..., None], cells.features, 0).astype(jnp.float32)
         total = jnp.sum(features * sources[..., None], (1, 2), keepdims=True)
         count = jnp.maximum(jnp.sum(sources, (1, 2)), 1)[:, None, None, None]
         return cells._replace(features=(features - total / count).astype(cells.features.dtype))
 
+    def _sources(self, cells: Cells) -> Bool[Array, "..."]:
+        return (cells.valid & cells.correct) if "correct" in self.mask else cells.valid
+
     def _aggregate(self, cells: Cells) -> tuple[Float[Array, "b h w k"], Bool[Array, "b h w"]]:
         """q of each cell and whether it has a source."""
         if self.affinity == "identity":
-            return cells.probs, cells.valid & (cells.correct | ("correct" not in self.mask))
-        flat = jax.tree.map(
-            lambda array: array.reshape(array.shape[0], -1, *array.shape[3:]), cells
-        )
+            return cells.probs, self._sources(cells)
+        flat = _flatten(cells)
         q, has_source = affinity.aggregate(
             flat.features,
             flat.probs,
@@ -214,7 +219,7 @@ class Pals(Target):
         pixels = flat.valid.shape[1]
         step = -(-pixels // _DIAGNOSED_ROWS)
         rows = jnp.arange(step // 2, pixels, step)
-        is_source = (flat.valid & flat.correct) if "correct" in self.mask else flat.valid
+        is_source = self._sources(flat)
         if self.affinity == "identity":
             matrix = jax.nn.one_hot(rows, pixels) * is_source[:, rows, None]
             return matrix, is_source[:, rows], rows
@@ -235,16 +240,18 @@ class Pals(Target):
         q: Float[Array, "b h w k"],
         has_source: Bool[Array, "b h w"],
         cells: Cells,
-        labels: Labels,
+        inputs: Inputs,
     ) -> tuple[Float[Array, "b H W k"], Bool[Array, "b H W"]]:
         """q of each pixel, and where any of its cells has a source."""
-        smooth, reached = covered_upsample(q, has_source, labels.size)
+        labels = inputs.labels
+        stride = self.stride or network_stride(inputs)
+        smooth, reached = covered_upsample(q, has_source, stride, labels.size)
         if self.upsample == "bilinear":
             return smooth, reached
         pixel_labels = jnp.argmax(labels.probs, axis=-1)
         best_weight = jnp.zeros(labels.mass.shape)
         best = smooth
-        for rows, columns, weight in _surrounding_cells(labels.size, cells.grid):
+        for rows, columns, weight in _surrounding_cells(labels.size, stride):
             served = has_source[:, rows][:, :, columns]
             same_class = cells.labels[:, rows][:, :, columns] == pixel_labels
             better = served & same_class & (weight > best_weight)
@@ -252,20 +259,25 @@ class Pals(Target):
             best_weight = jnp.where(better, weight, best_weight)
         return best, reached
 
-    def _correct_prior(
-        self, q: Float[Array, "b h w k"], labels: Labels, state: State
-    ) -> Float[Array, "b h w k"]:
-        if self.prior == "none":
-            return q
+    def _count_classes(self, labels: Labels, state: State, progress: Float[Array, ""]) -> State:
+        """For prior="dataset": adds the labels of this part of a step to those of the step.
+
+        All parts of an accumulated batch have one progress and must divide by one π, that of the
+        steps before; so a step is counted as seen only when the progress has moved on.
+        """
+        if self.prior != "dataset":
+            return state
+        is_new = progress != state["progress"]
+        seen = state["seen"] + jnp.where(is_new, state["of_this_step"], 0)
+        of_this_step = jnp.where(is_new, 0, state["of_this_step"]) + labels.probs.sum((0, 1, 2))
+        progress = jnp.asarray(progress, jnp.float32)
+        return {"seen": seen, "of_this_step": of_this_step, "progress": progress}
+
+    def _frequencies(self, labels: Labels, state: State) -> Float[Array, "b k"]:
+        """π of each image, or of the data set."""
         if self.prior == "image":
-            frequencies = labels.probs.sum((1, 2), keepdims=True)
-        else:
-            frequencies = state["class_mass"]
-        frequencies = frequencies / jnp.maximum(frequencies.sum(-1, keepdims=True), 1e-12)
-        seen = frequencies > 0
-        corrected = jnp.where(seen, q / jnp.where(seen, frequencies, 1), 0)
-        total = corrected.sum(-1, keepdims=True)
-        return jnp.where(total > 0, corrected / jnp.where(total > 0, total, 1), q)
+            return _image_frequencies(labels)
+        return (state["seen"] / jnp.maximum(state["seen"].sum(), 1e-12))[None]
 
     def _gated_alpha(
         self, q: Float[Array, "b h w k"], truth: Float[Array, "b h w k"], progress: Float[Array, ""]
@@ -279,12 +291,31 @@ class Pals(Target):
         return jnp.full(q.shape[:-1], alpha)
 
 
-def _surrounding_cells(size: tuple[int, int], grid: tuple[int, int]):
+def _flatten(cells: Cells) -> Cells:
+    """Cells of an image in a row: [B,h,w,...] -> [B,h·w,...]."""
+    return jax.tree.map(lambda array: array.reshape(array.shape[0], -1, *array.shape[3:]), cells)
+
+
+def _image_frequencies(labels: Labels) -> Float[Array, "b k"]:
+    """Share of each class in the label mass of an image, 0 without any."""
+    mass = labels.probs.sum((1, 2))
+    return mass / jnp.maximum(mass.sum(-1, keepdims=True), 1e-12)
+
+
+def _divide(q: Float[Array, "*b k"], frequencies: Float[Array, "*b k"]) -> Float[Array, "*b k"]:
+    """q / π renormalised; q itself where nothing of it is left."""
+    seen = frequencies > 0
+    corrected = jnp.where(seen, q / jnp.where(seen, frequencies, 1), 0)
+    total = corrected.sum(-1, keepdims=True)
+    return jnp.where(total > 0, corrected / jnp.where(total > 0, total, 1), q)
+
+
+def _surrounding_cells(size: tuple[int, int], stride: int):
     """Row indices [H], column indices [W] and weights [H,W] of the four cells around each pixel."""
-    factor = grid_factor(size, grid)
     axes = []
-    for length, cells in zip(size, grid, strict=True):
-        position = (jnp.arange(length) + 0.5) / factor - 0.5
+    for length in size:
+        cells = -(-length // stride)
+        position = (jnp.arange(length) + 0.5) / stride - 0.5
         low = jnp.floor(position)
         near = position - low
         axes.append(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from pals_jax.class_indices import outside_classes, require_classes
 from pals_jax.outputs import Outputs
 
 State = Any  # a pytree of arrays, {} for a target that keeps nothing
@@ -53,8 +54,14 @@ def labels_from_index(index: Int[Array, "b h w"], num_classes: int, ignore: int)
       index: class of each pixel.
       num_classes: K.
       ignore: the index of pixels that have no label.
+
+    Raises:
+      ValueError: values lie outside the classes. Inside a jitted function values cannot be checked;
+        there a pixel with such a value has no label.
     """
-    mass = (index != ignore).astype(jnp.float32)
+    require_classes("index", index, num_classes, ignore)
+    unlabelled = (index == ignore) | outside_classes(index, num_classes, ignore)
+    mass = 1 - unlabelled.astype(jnp.float32)
     probs = jax.nn.one_hot(index, num_classes, dtype=jnp.float32) * mass[..., None]
     return Labels(probs, mass)
 

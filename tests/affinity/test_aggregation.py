@@ -104,19 +104,24 @@ def test_hand_computed_linear_and_relu_cosine(implementation):
     assert has_source.all()
 
 
+each_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+
+
 @each_implementation
-def test_opposite_features_are_no_source_of_linear_cosine(implementation):
-    features = np.random.default_rng(0).normal(size=(1, 1, 64)).astype(np.float32)
-    features = np.concatenate([features, -3 * features], axis=1)
+@each_dtype
+def test_opposite_features_are_no_source_of_linear_cosine(implementation, dtype):
+    features = np.random.default_rng(0).normal(size=(20, 1, 64)).astype(np.float32)
+    features = jnp.asarray(np.concatenate([features, -3 * features], axis=1), dtype)
     _, has_source = call(
-        implementation, features, np.ones((1, 2, 2), np.float32), similarity="linear_cosine"
+        implementation, features, np.ones((20, 2, 2), np.float32), similarity="linear_cosine"
     )
     assert not has_source.any()
 
 
 @each_implementation
-def test_orthogonal_features_are_no_source_of_relu_cosine(implementation):
-    features = np.array([[[1, 2, 3], [1, 1, -1]]], np.float32)  # 1 + 2 - 3 = 0
+@each_dtype
+def test_orthogonal_features_are_no_source_of_relu_cosine(implementation, dtype):
+    features = jnp.array([[[1, 2, 3], [1, 1, -1]]], dtype)  # 1 + 2 - 3 = 0
     _, has_source = call(
         implementation, features, np.ones((1, 2, 2), np.float32), similarity="relu_cosine"
     )
@@ -299,7 +304,10 @@ GOOD = {"features": np.ones((1, 4, 2), np.float32), "values": np.ones((1, 4, 3),
         ({"valid": np.ones((1, 4), np.float32)}, "valid .*float32"),
         ({"labels": np.ones((1, 4), np.float32)}, "labels .*float32"),
         ({"correct": np.ones((4,), bool)}, "correct"),
-        ({"temperature": 0.0}, "temperature must be > 0, found 0"),
+        ({"temperature": 0.0}, "temperature must be > 0 .*found 0"),
+        ({"temperature": 1e-39}, "temperature must be .*at least 1e-30"),
+        ({"features": np.ones((1, 0, 2), np.float32)}, r"features must not be empty.*\(1, 0, 2\)"),
+        ({"values": np.ones((1, 4, 0), np.float32)}, r"values must not be empty"),
         ({"temperature": float("nan")}, "temperature"),
         ({"power": -1.0}, "power"),
         ({"tile_size": 0}, "tile_size"),

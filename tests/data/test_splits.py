@@ -35,6 +35,13 @@ def test_without_dev_everything_is_trained_on(folder):
         data.open_evaluation(folder(), "dev")
 
 
+def test_a_list_that_names_held_out_images_is_told_so(folder, tmp_path):
+    (tmp_path / "list.txt").write_text("a0\nb1\n")
+    config = folder(dev="prefix:a", subset=str(tmp_path / "list.txt"))
+    with pytest.raises(data.DataError, match=r"config\.data\.subset.*1 of its 2 ids .* out: a0"):
+        data.open_training(config)
+
+
 def test_read_ahead_keeps_the_order_and_passes_errors_on():
     class Numbers:
         def __len__(self):
@@ -49,3 +56,6 @@ def test_read_ahead_keeps_the_order_and_passes_errors_on():
         list(read_ahead(Numbers()))
     iterator = read_ahead(Numbers())
     assert [next(iterator)["id"] for _ in range(25)] == list(range(25))
+    unreadable = []
+    assert [e["id"] for e in read_ahead(Numbers(), unreadable)] == [*range(25), *range(26, 30)]
+    assert [str(error) for error in unreadable] == ["25 is broken"]

@@ -68,6 +68,26 @@ def test_a_fraction_is_the_nested_subset_sorted():
 def test_a_count_is_explained():
     with pytest.raises(DataError, match=r"for 5 of 20 images give 0\.25"):
         select(IDS, "5", 0)
+    with pytest.raises(DataError, match="there are 20 images; leave it empty"):
+        select(IDS, "21", 0)
+    with pytest.raises(DataError, match=r"must lie in \(0, 1\], got inf"):
+        select(IDS, "inf", 0)
+
+
+def test_a_list_may_hold_comments_and_masks_but_one_id_a_line(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("# chosen\ndrivea/001 masks/drivea/001.png\n")
+    assert select(IDS, str(path), 0) == ["drivea/001"]
+    path.write_text("drivea/001 drivea/002\n")
+    with pytest.raises(DataError, match=r"several.*drivea/001 drivea/002"):
+        select(IDS, str(path), 0)
+
+
+def test_a_list_in_another_encoding_is_explained(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("drivea/001\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"list\.txt is not text in UTF-8"):
+        select(IDS, str(path), 0)
 
 
 def test_a_prefix():

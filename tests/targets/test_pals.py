@@ -232,12 +232,24 @@ def test_prior_correction_divides_by_class_frequencies():
     corrected = q_of(inputs) / frequencies
     corrected = corrected / jnp.maximum(corrected.sum(-1, keepdims=True), 1e-12)
     np.testing.assert_allclose(q_of(inputs, prior="image"), corrected, atol=1e-6)
-    # After one batch the set is that image; after a second batch it is both.
-    np.testing.assert_allclose(q_of(inputs, prior="dataset"), corrected, atol=1e-6)
-    target = Pals(3, prior="dataset")
-    _, state = target.apply(inputs, target.init(), jnp.float32(0))
-    _, state = target.apply(inputs, state, jnp.float32(0))
-    np.testing.assert_allclose(state["class_mass"], 2 * inputs.labels.probs.sum((0, 1, 2)))
+
+
+def test_prior_of_the_data_set_is_that_of_earlier_steps():
+    first, second = make_inputs(seed=9, batch=1), make_inputs(seed=10, batch=1)
+    target = Pals(3, prior="dataset", alpha=1.0, ramp="constant")
+    soft, state = target.apply(first, target.init(), jnp.float32(0))
+    np.testing.assert_array_equal(soft.probs, q_of(first))  # nothing seen before
+    # Two parts of one step see the same labels, those of the first step.
+    frequencies = first.labels.probs.sum((0, 1, 2))
+    expected = q_of(second) / frequencies
+    expected = expected / jnp.maximum(expected.sum(-1, keepdims=True), 1e-12)
+    for _ in range(2):
+        soft, state = target.apply(second, state, jnp.float32(0.1))
+        np.testing.assert_allclose(soft.probs, expected, atol=1e-6)
+    _, state = target.apply(second, state, jnp.float32(0.2))
+    np.testing.assert_allclose(
+        state["seen"], frequencies + 2 * second.labels.probs.sum((0, 1, 2)), rtol=1e-6
+    )
 
 
 def test_prior_gives_classes_absent_from_the_image_no_mass():
@@ -380,6 +392,25 @@ def test_sizes_that_do_not_divide(size, stride):
         np.testing.assert_allclose(soft.probs.sum(-1), inputs.labels.mass, atol=1e-6)
 
 
+@pytest.mark.parametrize("stride", [12, 28, 36])
+@pytest.mark.parametrize("upsample", ["bilinear", "nearest_same_class"])
+def test_cells_of_any_stride_lie_where_their_pixels_are(stride, upsample):
+    # Class 1 begins in the middle of a cell's column; half a cell to both sides q is pure.
+    size, edge = (72, 72), stride * (36 // stride)
+    index = jnp.broadcast_to(jnp.arange(72) >= edge, (1, *size)).astype(int)
+    logits = 20 * jax.nn.one_hot(index[:, ::4, ::4], 2)
+    inputs = Inputs(
+        labels_from_index(index, 2, IGNORE),
+        Outputs(logits, jnp.ones((1, 18, 18, 3))),
+        jnp.zeros((1, *size, 3)),
+    )
+    q = q_of(inputs, affinity="identity", stride=stride, upsample=upsample)[0, 36, :, 1]
+    assert (q[: edge - stride // 2] < 0.01).all()
+    assert (q[edge + stride // 2 :] > 0.99).all()
+    crossing = int(jnp.argmax(q > 0.5))
+    assert crossing == edge
+
+
 def test_an_image_without_labels_stays_empty():
     inputs = make_inputs(ignored=1.1)
     for options in itertools.product(("exp_cosine", "identity"), ("none", "image", "dataset")):
@@ -417,6 +448,19 @@ def test_diagnostics_of_identity_and_of_one_hot():
     one_hot = TARGETS["one_hot"](3)
     entropy = one_hot.diagnostics(inputs, one_hot.init(), jnp.float32(1))["target_entropy"]
     assert float(entropy) == pytest.approx(0, abs=1e-6)
+
+
+def test_diagnostics_are_of_the_corrected_distribution():
+    # Class 1 is rare and never first in the mean of p; divided by the frequencies it is.
+    index = jnp.zeros((1, 4, 5), int).at[0, 0, 0].set(1)
+    logits = jnp.broadcast_to(jnp.log(jnp.array([0.8, 0.2])), (1, 4, 5, 2))
+    inputs = Inputs(
+        labels_from_index(index, 2, IGNORE),
+        Outputs(logits, jnp.ones((1, 4, 5, 3))),
+        jnp.zeros((1, 4, 5, 3)),
+    )
+    assert diagnose(inputs)["q_agreement"] == pytest.approx(19 / 20)
+    assert diagnose(inputs, prior="image")["q_agreement"] == pytest.approx(1 / 20)
 
 
 def test_diagnostics_look_at_the_affinity_that_is_applied():

@@ -1,0 +1,57 @@
+"""How the arguments of `python -m pals_jax.main` become flags, and what is said of wrong ones."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from pals_jax import config as configs
+from pals_jax.errors import ConfigError
+
+_FROM_WORKDIR = Path(__file__).with_name("config_from_workdir.py")
+
+
+def parse(arguments: Sequence[str]) -> list[str]:
+    """Parses the flags and returns what is left; a wrong one ends the process with an explanation.
+
+    evaluate and predict read the work directory's config by default.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("config", "workdir", "mode"):
+        parser.add_argument(f"-{name}", f"--{name}")
+    given, _ = parser.parse_known_args(arguments[1:])
+    arguments = list(arguments)
+    try:
+        if given.config and not Path(given.config.split(":")[0]).is_file():
+            raise ConfigError(f"--config={given.config}: there is no such file")
+        for argument in arguments[1:]:
+            if field := re.match(r"--?config\.([\w.]+)", argument):
+                _check_field(field[1])
+        if given.workdir and not given.config and given.mode in ("evaluate", "predict"):
+            configs.load(Path(given.workdir) / "config.json")
+            arguments.insert(1, f"--config={_FROM_WORKDIR}:{given.workdir}")
+        return flags.FLAGS(arguments)
+    except (ConfigError, flags.Error) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _check_field(field: str) -> None:
+    """Refuses a field that no configuration has, with the one that may be meant."""
+    known = configs.fields(configs.default_config())
+    if field in known:
+        return
+    names = {path.rpartition(".")[2]: path for path in known}
+    close = difflib.get_close_matches(field.rpartition(".")[2], names, n=1)
+    hint = "all fields stand in pals_jax/config.py"
+    for section in (field, field.rpartition(".")[0]):
+        prefix = f"{section}."
+        if inside := [path.removeprefix(prefix) for path in known if path.startswith(prefix)]:
+            hint = f"config.{section} holds {', '.join(inside)}"
+            break
+    if close:
+        hint = f"did you mean config.{names[close[0]]}?"
+    raise ConfigError(f"unknown field config.{field}; {hint}")
