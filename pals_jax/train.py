@@ -318,14 +318,15 @@ class _Run:
         steps = [(ids, jax.device_get(metrics)) for ids, metrics in pending]
         for number, (ids, metrics) in enumerate(steps, self.step - len(steps) + 1):
             if not metrics["finite"]:
+                latest = self.checkpoints.latest
+                saved = f"the last good checkpoint is step {latest} in {self.checkpoints.folder}"
                 raise NonFiniteError(
                     f"step {number} gave NaN or inf (loss {metrics['loss']}, gradient norm "
                     f"{metrics['gradient_norm']}); its "
-                    f"images: {', '.join(ids) or 'without ids'}.\nIt changed nothing; the last "
-                    "good checkpoint is step "
-                    f"{self.checkpoints.latest} in {self.checkpoints.folder}. Check these images "
-                    "for NaN; else train with a lower config.optimizer.learning_rate in another "
-                    "--workdir."
+                    f"images: {', '.join(ids) or 'without ids'}.\nIt changed nothing; "
+                    f"{'no checkpoint was written yet' if latest is None else saved}. Check these "
+                    "images for NaN; else train with a lower config.optimizer.learning_rate in "
+                    "another --workdir."
                 )
         return {
             name: float(np.mean([metrics[name] for _, metrics in steps]))
