@@ -4,7 +4,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -44,14 +44,24 @@ def _check_field(field: str) -> None:
     known = configs.fields(configs.default_config())
     if field in known:
         return
-    names = {path.rpartition(".")[2]: path for path in known}
-    close = difflib.get_close_matches(field.rpartition(".")[2], names, n=1)
+    section, _, name = field.rpartition(".")
+    inside = [path for path in known if section and path.startswith(f"{section}.")]
+    below = [path for path in known if path.startswith(f"{field}.")]
+    if below:
+        close = []
+    elif inside:
+        close = _alike(name, inside)
+    else:
+        close = difflib.get_close_matches(field, known, n=1, cutoff=0.8) or _alike(name, known)
     hint = "all fields stand in pals_jax/config.py"
-    for section in (field, field.rpartition(".")[0]):
-        prefix = f"{section}."
-        if inside := [path.removeprefix(prefix) for path in known if path.startswith(prefix)]:
-            hint = f"config.{section} holds {', '.join(inside)}"
-            break
     if close:
-        hint = f"did you mean config.{names[close[0]]}?"
+        hint = f"did you mean config.{close[0]}?"
+    elif below or inside:
+        hint = f"there are {', '.join(f'config.{path}' for path in below or inside)}"
     raise ConfigError(f"unknown field config.{field}; {hint}")
+
+
+def _alike(name: str, paths: Iterable[str]) -> list[str]:
+    """The path whose last part is most like a name, if any is."""
+    names = {path.rpartition(".")[2]: path for path in paths}
+    return [names[found] for found in difflib.get_close_matches(name, names, n=1)]

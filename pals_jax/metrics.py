@@ -113,6 +113,7 @@ class Calibration(NamedTuple):
         """
         # Float32 sums of millions of confidences would lose percents. So sum per image row first,
         # and only what each one deviates from the centre of its bin.
+        labels = labels.astype(jnp.int32)  # in bytes, an ignore index of -1 would equal 255
         row_length = labels.shape[-1]
         probs = probs.reshape(-1, row_length, probs.shape[-1])
         labels = labels.reshape(-1, row_length)

@@ -127,7 +127,8 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         written += len(batch.ids)
         if 10 * written // len(examples) > tenth:
             print(f"predicted {written}/{len(examples)} images", flush=True)
-    print("wrote " + ", ".join(str(output / name) for name in (*KINDS, "legend.png")))
+    if written:
+        print("wrote " + ", ".join(str(output / name) for name in (*KINDS, "legend.png")))
     if unreadable:
         raise data.DataError(
             f"{written} images were predicted, {len(unreadable)} could not be:\n  "

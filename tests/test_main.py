@@ -105,7 +105,7 @@ def test_sigterm_saves_and_exits_with_its_code(folder, tmp_path):
         (["--config=configs/demo.py", "--config.model.widht=8"], "did you mean config.model.width"),
         (["--config=configs/demo.py", "--config.steps", "8"], "did you mean config.total_steps"),
         (["--config=configs/demo.py", "--config.lr=8"], "stand in pals_jax/config.py"),
-        (["--config=configs/demo.py", "--config.log=8"], "config.log holds every, panels"),
+        (["--config=configs/demo.py", "--config.log=8"], "there are config.log.every"),
         (["--config=configs/demo.py", "--config.batch_size=many"], "batch_size"),
         (["--config=configs/demo.py", "--config.model.name=resnet"], "deeplabv3plus_resnet18"),
         (["--config=configs/camvid.py"], "config.data.root is empty"),

@@ -187,6 +187,7 @@ def test_learning_rate_follows_the_polynomial(config):
 
 
 def test_the_step_compiles_once(config):
+    config.target.options.prior = "dataset"  # a target with state
     run = Run(config)
     for seed in range(3):
         run.take(draw_batch(seed, 4))

@@ -16,7 +16,7 @@ _DENSE_LIMIT_BYTES = 64 * 2**20
 
 
 # 2 / τ, the largest exponent, must stay far below the largest float32 of 3·10³⁸.
-_LEAST_TEMPERATURE = 1e-30
+LEAST_TEMPERATURE = 1e-30
 
 
 def choose(features: Float[Array, "b n d"]) -> tuple[str, str]:
@@ -159,9 +159,9 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
 def _check_options(similarity, temperature, power, tile_size) -> None:
     if similarity not in kernels.SIMILARITIES:
         raise ValueError(f"similarity must be one of {kernels.SIMILARITIES}, found {similarity!r}")
-    if not temperature >= _LEAST_TEMPERATURE:
+    if not temperature >= LEAST_TEMPERATURE:
         raise ValueError(
-            f"temperature must be > 0 (and at least {_LEAST_TEMPERATURE}, for the sake of "
+            f"temperature must be > 0 (and at least {LEAST_TEMPERATURE}, for the sake of "
             f"float32), found {temperature}"
         )
     if not power > 0:

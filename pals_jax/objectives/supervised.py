@@ -62,7 +62,8 @@ class Supervised:
 
     def mass(self, batch: dict[str, dict[str, Array]]) -> Float[Array, ""]:
         """Σ s of a batch of any leading shape, the divisor of the loss; at least a tiny number."""
-        count = jnp.sum((batch["labeled"]["label"] != self.ignore).astype(jnp.float32))
+        labels = batch["labeled"]["label"].astype(jnp.int32)
+        count = jnp.sum((labels != self.ignore).astype(jnp.float32))
         return jnp.maximum(count, 1e-12)
 
     def loss(

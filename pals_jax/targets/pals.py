@@ -66,8 +66,8 @@ class Pals(Target):
       gate: "none"; "agree": α_u = 0 where argmax q_u is not the label; "confidence": α_u = α
           q_u[label]. Ours.
       prior: "none"; "image" or "dataset": q_u ← q_u / π renormalised, π the class frequencies of
-          the image, or of all labels seen in earlier steps. Classes with π = 0 get no mass; with
-          no label seen yet, q stays as it is. Ours.
+          the image, or of all labels seen in earlier steps, which the progress tells apart. Classes
+          with π = 0 get no mass; with no label seen yet, q stays as it is. Ours.
       implementation: of the affinity, see `pals_jax.affinity.aggregate`.
       tile_size: of the tiled implementation; 0 = its default.
 
@@ -101,10 +101,16 @@ class Pals(Target):
                 )
         if not 0 <= self.alpha <= 1:
             raise OptionError(f"option alpha of pals must lie in [0, 1], found {self.alpha}")
-        for option in ("temperature", "power", "softmax_temperature"):
-            if not getattr(self, option) > 0:
+        for option, least in (
+            ("temperature", affinity.LEAST_TEMPERATURE),
+            ("power", 0),
+            ("softmax_temperature", 0),
+        ):
+            found = getattr(self, option)
+            if not found > 0 or found < least:
                 raise OptionError(
-                    f"option {option} of pals must be > 0, found {getattr(self, option)}"
+                    f"option {option} of pals must be > 0{f', at least {least}' if least else ''}, "
+                    f"found {found}"
                 )
         for option in ("stride", "tile_size"):
             if getattr(self, option) < 0:
@@ -119,7 +125,7 @@ class Pals(Target):
         return {
             "seen": jnp.zeros(self.num_classes),
             "of_this_step": jnp.zeros(self.num_classes),
-            "progress": jnp.array(-1.0),
+            "progress": jnp.array(-1.0, jnp.float32),
         }
 
     def apply(

@@ -60,6 +60,7 @@ def labels_from_index(index: Int[Array, "b h w"], num_classes: int, ignore: int)
         there a pixel with such a value has no label.
     """
     require_classes("index", index, num_classes, ignore)
+    index = index.astype(jnp.int32)  # in bytes, 300 would equal 44
     unlabelled = (index == ignore) | outside_classes(index, num_classes, ignore)
     mass = 1 - unlabelled.astype(jnp.float32)
     probs = jax.nn.one_hot(index, num_classes, dtype=jnp.float32) * mass[..., None]

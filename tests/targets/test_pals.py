@@ -348,6 +348,7 @@ def test_any_combination_of_options_gives_soft_labels_of_the_right_mass(options)
         ({"mask": "same"}, "mask"),
         ({"alpha": 1.5}, r"alpha.*\[0, 1\].*1.5"),
         ({"temperature": 0.0}, "temperature"),
+        ({"temperature": 1e-31}, "temperature.*at least 1e-30"),
         ({"stride": -1}, "stride"),
         ({"upsample": "cubic"}, "upsample"),
     ],

@@ -1,5 +1,6 @@
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from pals_jax.outputs import Outputs
 from pals_jax.targets import TARGETS, Inputs, labels_from_index
@@ -9,6 +10,12 @@ def test_labels_from_index():
     labels = labels_from_index(jnp.array([[[2, 0, 255]]]), 3, 255)
     np.testing.assert_array_equal(labels.probs[0, 0], [[0, 0, 1], [1, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(labels.mass[0, 0], [1, 1, 0])
+
+
+@pytest.mark.parametrize("ignore", [300, 65535])
+def test_labels_in_bytes_are_not_taken_for_a_larger_ignore_index(ignore):
+    index = jnp.array([[[44, 255, 0]]], jnp.uint8)
+    assert (labels_from_index(index, 256, ignore).mass == 1).all()
 
 
 def test_an_ignore_index_inside_the_one_hot_range_has_no_mass():

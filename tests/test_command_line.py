@@ -1,0 +1,28 @@
+"""What is said of a field that does not exist."""
+
+import pytest
+from absl import flags
+
+from pals_jax import command_line
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("batchsize", "did you mean config.batch_size?"),
+        ("data.image", "did you mean config.data.images?"),
+        ("model.nam", "did you mean config.model.name?"),
+        ("checkpoint.evry", "did you mean config.checkpoint.every?"),
+        ("optim.learning_rate", "did you mean config.optimizer.learning_rate?"),
+        ("dev", "did you mean config.data.dev?"),
+        ("temprature", "did you mean config.target.options.temperature?"),
+        ("optimizer", "there are config.optimizer.end_learning_rate"),
+        ("optimizer.lr", "there are config.optimizer.end_learning_rate"),
+        ("xyzzy", "all fields stand in pals_jax/config.py"),
+    ],
+)
+def test_the_field_that_is_meant_is_suggested(typed, told):
+    with pytest.raises(SystemExit) as raised:
+        command_line.parse(["main", f"--config.{typed}=1", "--config=configs/demo.py"])
+    assert str(raised.value).startswith(f"ConfigError: unknown field config.{typed}; {told}")
+    assert not flags.FLAGS.is_parsed()
