@@ -9,17 +9,19 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-_cache = tempfile.TemporaryDirectory(prefix="pals_jax_tests_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the cache of the process above them
+    _cache = tempfile.TemporaryDirectory(prefix="pals_jax_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
-import pytest  # noqa: E402
-from toy import CLASSES, SIZE, ToyNetwork, draw_batch, draw_example  # noqa: E402
+import jax
+import pytest
+from toy import CLASSES, SIZE, ToyNetwork, draw_batch, draw_example
 
-from pals_jax import data, models  # noqa: E402
-from pals_jax.config import default_config  # noqa: E402
-from pals_jax.train import RunData  # noqa: E402
+from pals_jax import data, models
+from pals_jax.config import default_config
+from pals_jax.train import RunData
 
 models.MODELS["toy"] = ToyNetwork
 
@@ -40,6 +42,20 @@ def config():
     config.checkpoint.every = 2
     config.eval.batch_size = 2
     return config
+
+
+@pytest.fixture
+def compilations():
+    """Grows by a name whenever JAX compiles something during the test."""
+    names = []
+
+    def listen(name, *_, **__):
+        if "backend_compile" in name:
+            names.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.fixture

@@ -102,17 +102,13 @@ def test_other_classes_than_those_of_the_network_are_refused(network):
         evaluate.open_examples(config, network[2])
 
 
-def test_a_second_evaluation_compiles_nothing(network):
-    compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, *_, **__: compiled.append(name)
-    )
+def test_a_second_evaluation_compiles_nothing(network, compilations):
     examples = [draw_example(7, (24, 40))]
     evaluated(network, examples)
-    first = len(compiled)
-    assert first > 0
+    assert compilations
+    compilations.clear()
     evaluated(network, examples)
-    assert not any("compile" in name for name in compiled[first:])
+    assert not compilations
 
 
 def test_result_is_json_and_a_missing_class_is_null(network):

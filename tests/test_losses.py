@@ -63,3 +63,101 @@ def test_shapes_that_differ_are_named():
         losses.soft_cross_entropy(jnp.zeros((1, 1, 2, 3)), jnp.zeros((1, 1, 2, 4)))
     with pytest.raises(ValueError, match="values and mask"):
         losses.masked_mean(jnp.zeros(3), jnp.zeros(4))
+
+
+# --- Pair-wise similarity ------------------------------------------------------------------------
+
+
+def pairwise_in_float64(teacher, student, mask):
+    """The definition with its N×N matrices, and the gradient for the student by hand."""
+    teacher, student, mask = (np.asarray(x, np.float64) for x in (teacher, student, mask))
+    gradient, values = np.zeros_like(student), []
+    for b in range(len(mask)):
+        if mask[b].sum() == 0:
+            continue
+        t, s = (
+            mask[b][:, None] * x / np.linalg.norm(x, axis=1, keepdims=True)
+            for x in (teacher[b], student[b])
+        )
+        difference = t @ t.T - s @ s.T
+        values.append((difference**2).sum() / mask[b].sum() ** 2)
+        of_s = -4 * difference @ s / mask[b].sum() ** 2
+        norm = np.linalg.norm(student[b], axis=1, keepdims=True)
+        unit = student[b] / norm
+        of_unit = mask[b][:, None] * of_s
+        gradient[b] = (of_unit - unit * (of_unit * unit).sum(1, keepdims=True)) / norm
+    return np.mean(values), gradient / len(values)
+
+
+def draw_pair(distance, seed=0, width=24, student_width=24):
+    rng = np.random.default_rng(seed)
+    teacher = rng.normal(size=(2, 50, width))
+    student = np.zeros((2, 50, student_width))
+    shared = min(width, student_width)
+    student[..., :shared] = teacher[..., :shared]
+    student += distance * rng.normal(size=student.shape)
+    mask = (rng.random((2, 50)) < 0.8).astype(np.float32)
+    return teacher.astype(np.float32), student.astype(np.float32), mask
+
+
+@pytest.mark.parametrize("distance", [1, 1e-1, 1e-2, 1e-3])
+def test_pairwise_similarity_agrees_with_all_pairs_in_float64(distance):
+    teacher, student, mask = draw_pair(distance)
+    expected, expected_gradient = pairwise_in_float64(teacher, student, mask)
+    value, gradient = jax.jit(jax.value_and_grad(losses.pairwise_similarity_loss, argnums=1))(
+        teacher, student, mask
+    )
+    assert float(value) == pytest.approx(expected, rel=1e-4)
+    error = np.linalg.norm(gradient - expected_gradient)
+    assert error <= 1e-4 * np.linalg.norm(expected_gradient)
+
+
+@pytest.mark.parametrize(("width", "student_width"), [(24, 10), (10, 24)])
+def test_pairwise_similarity_of_different_widths(width, student_width):
+    teacher, student, mask = draw_pair(0.1, width=width, student_width=student_width)
+    value = losses.pairwise_similarity_loss(teacher, student, mask)
+    assert float(value) == pytest.approx(pairwise_in_float64(teacher, student, mask)[0], rel=1e-4)
+
+
+def test_pairwise_similarity_by_hand():
+    # Cosines of the teacher 1, of the student 0.6: twice 0.4², over 2².
+    teacher, student = np.array([[[2.0, 0], [1, 0]]]), np.array([[[3.0, 0], [3, 4]]])
+    value = losses.pairwise_similarity_loss(
+        jnp.asarray(teacher), jnp.asarray(student), jnp.ones((1, 2))
+    )
+    assert float(value) == pytest.approx(2 * 0.16 / 4, rel=1e-6)
+
+
+def test_pairwise_similarity_skips_masked_pixels_and_images_without_any():
+    teacher, student, mask = draw_pair(0.1)
+    mask[1] = 0
+    teacher[mask == 0], student[mask == 0] = np.nan, np.inf
+    value, gradients = jax.value_and_grad(losses.pairwise_similarity_loss, argnums=(0, 1))(
+        teacher, student, jnp.asarray(mask > 0)
+    )
+    kept = mask[0] > 0
+    alone = losses.pairwise_similarity_loss(
+        teacher[:1, kept], student[:1, kept], jnp.ones((1, kept.sum()))
+    )
+    assert float(value) == pytest.approx(float(alone), rel=1e-5)
+    for gradient in gradients:
+        assert np.isfinite(gradient).all()
+        assert (np.asarray(gradient)[mask == 0] == 0).all()
+    assert float(losses.pairwise_similarity_loss(teacher, student, jnp.zeros((2, 50)))) == 0
+
+
+def test_pairwise_similarity_of_equal_and_of_zero_features():
+    teacher, _, mask = draw_pair(0)
+    assert float(losses.pairwise_similarity_loss(teacher, 3 * teacher, mask)) < 1e-10
+    gradient = jax.grad(losses.pairwise_similarity_loss, argnums=1)(
+        teacher, np.zeros_like(teacher), mask
+    )
+    assert np.isfinite(gradient).all()
+
+
+def test_pairwise_similarity_names_what_does_not_fit():
+    teacher, student, mask = draw_pair(0.1)
+    with pytest.raises(ValueError, match=r"student .*\(2, 50, 24\).*\(2, 49, 24\)"):
+        losses.pairwise_similarity_loss(teacher, student[:, 1:], mask)
+    with pytest.raises(ValueError, match=r"mask .*\(2, 50, 24\).*\(1, 50\)"):
+        losses.pairwise_similarity_loss(teacher, student, mask[:1])

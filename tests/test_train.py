@@ -43,6 +43,38 @@ def interrupted_after(batches, step, signum=signal.SIGTERM):
         yield batch
 
 
+def test_steps_neither_compile_nor_wait_for_the_device(
+    config, run_data, tmp_path, compilations, monkeypatch
+):
+    config.update(total_steps=12)
+    config.log.every = config.checkpoint.every = 6
+    waits, compiled_before = [], []
+
+    def counted(function):
+        def wrapper(*arguments):
+            waits.append(function.__name__)
+            return function(*arguments)
+
+        return wrapper
+
+    for name in ("device_get", "block_until_ready"):
+        monkeypatch.setattr(jax, name, counted(getattr(jax, name)))
+
+    def watched(batches):
+        for number, batch in enumerate(batches, 1):
+            if number in (3, 12):  # the second and the last step are to be taken
+                compiled_before.append(len(compilations))
+                waits.append(number)
+            yield batch
+
+    data = run_data()
+    train_and_evaluate(config, tmp_path, data._replace(batches=watched(data.batches)))
+    assert compiled_before[0] == compiled_before[1] > 0
+    steps = waits[waits.index(3) + 1 : waits.index(12)]
+    assert set(steps) == {"device_get"}
+    assert len(steps) <= 12  # once per metrics of the six steps up to the one log in between
+
+
 def test_a_run_writes_what_the_contract_names(config, run_data, tmp_path, capsys):
     config.log.panels_every = 2
     result = train_and_evaluate(config, tmp_path, run_data())

@@ -1,33 +1,59 @@
 """The public function: checks what comes in, picks an implementation, and applies it."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from pals_jax.affinity import dense, kernels, tiled
+from pals_jax.affinity import dense, kernels, linear, pallas, tiled
+from pals_jax.affinity.kernels import Kernel
 
-# Adding an implementation is one file and one line; a value names the similarities that it can do.
-_IMPLEMENTATIONS = {"dense": dense.aggregate, "tiled": tiled.aggregate}
+
+class _Implementation(NamedTuple):
+    aggregate: Callable[..., tuple[Array, Array]]
+    similarities: tuple[str, ...] = kernels.SIMILARITIES
+    shares_an_image: bool = False  # among the devices of a mesh
+
+
+# Adding an implementation is one file and one line.
+_IMPLEMENTATIONS = {
+    "dense": _Implementation(dense.aggregate),
+    "tiled": _Implementation(tiled.aggregate, shares_an_image=True),
+    "linear": _Implementation(linear.aggregate, linear.SIMILARITIES),
+    "pallas": _Implementation(pallas.aggregate),
+}
 IMPLEMENTATIONS = ("auto", *_IMPLEMENTATIONS)
-_CAPABLE = {"dense": kernels.SIMILARITIES, "tiled": kernels.SIMILARITIES}
 
 # Above this size the matrix of a batch no longer fits beside a training step.
 _DENSE_LIMIT_BYTES = 64 * 2**20
 
 
-# 2 / τ, the largest exponent, must stay far below the largest float32 of 3·10³⁸.
-LEAST_TEMPERATURE = 1e-30
+def able(similarity: str) -> list[str]:
+    """The implementations that can do a similarity, "auto" first."""
+    can = (name for name, known in _IMPLEMENTATIONS.items() if similarity in known.similarities)
+    return ["auto", *can]
 
 
-def choose(features: Float[Array, "b n d"]) -> tuple[str, str]:
-    """The implementation that `implementation="auto"` picks for these features, and why.
+def choose(
+    features: Float[Array, "b n d"], *, similarity: str = "exp_cosine", mesh: Mesh | None = None
+) -> tuple[str, str]:
+    """The implementation that `implementation="auto"` picks, and why.
 
     Args:
       features: [B,N,D]; only the shape is read, so a `jax.ShapeDtypeStruct` does as well.
+      similarity: that of `aggregate`.
+      mesh: that of `aggregate`.
 
     Returns:
       The name of the implementation and the reason in words.
     """
+    if mesh is not None:
+        return "tiled", "a mesh is given, to divide the work on each image among its devices"
+    if similarity in linear.SIMILARITIES:
+        return "linear", f"{similarity} is linear in the cosine: exact without any pair of pixels"
     batch, pixels, _ = features.shape
     needed = batch * pixels**2 * 4
     told = f"{batch} matrices of {pixels}² float32 affinities take {needed / 2**20:.0f} MiB"
@@ -49,6 +75,7 @@ def aggregate(
     exclude_self: bool = True,
     implementation: str = "auto",
     tile_size: int | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
     """Aggregates the values of all pixels of an image by the affinity of their features.
 
@@ -77,8 +104,12 @@ def aggregate(
       labels: [B,N] integers; restricts the sources of a row to pixels of its own label.
       correct: [B,N]; False takes the pixel out as a source only.
       exclude_self: whether a pixel never serves itself.
-      implementation: "dense", "tiled", or "auto" (see `choose`).
-      tile_size: rows and sources per tile, "tiled" only; its default is used where None.
+      implementation: "dense" (one matrix, the reference), "tiled" (O(N) memory), "linear" (no pairs
+          at all, for linear_cosine and uniform), "pallas" (fused kernels for GPU and TPU,
+          interpreted elsewhere), or "auto" (see `choose`).
+      tile_size: rows and sources per tile, "tiled" and "pallas" only; their defaults where None.
+      mesh: divides the work on each image among its devices, "tiled" only, for one large image.
+        None leaves the distribution to JAX, which divides a batch over devices by itself.
 
     Returns:
       aggregated: [B,N,K] float32, 0 in rows without a source.
@@ -98,25 +129,27 @@ def aggregate(
       [0.0, 0.5, 0.5]
     """
     _check_arrays(features, values, valid, labels, correct)
-    _check_options(similarity, temperature, power, tile_size)
+    kernel = Kernel(similarity, temperature, power, features.dtype.name)
+    if tile_size is not None and tile_size < 1:
+        raise ValueError(f"tile_size must be at least 1 or None, found {tile_size}")
     features, values = jax.lax.stop_gradient((features, values))
     if implementation == "auto":
-        implementation, _ = choose(features)
-    _check_implementation(implementation, similarity)
+        implementation, _ = choose(features, similarity=similarity, mesh=mesh)
+    implement = _implementation_of(implementation, similarity, mesh)
     if valid is None:
         valid = jnp.ones(features.shape[:2], bool)
     features = jnp.where(valid[..., None], features, 0)
-    values = jnp.where(valid[..., None], values, 0)
-    aggregated, served = _IMPLEMENTATIONS[implementation](
+    is_source = valid if correct is None else valid & correct
+    values = jnp.where(is_source[..., None], values, 0)
+    aggregated, served = implement(
         kernels.unit_features(features),
         values,
-        valid if correct is None else valid & correct,
+        is_source,
         labels,
-        similarity=similarity,
-        temperature=temperature,
-        power=power,
+        kernel,
         exclude_self=exclude_self,
         tile_size=tile_size,
+        mesh=mesh,
     )
     has_source = valid & served
     return jnp.where(has_source[..., None], aggregated, 0), has_source
@@ -156,24 +189,17 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
             raise ValueError(f"{name} must be {called}, found {array.dtype}")
 
 
-def _check_options(similarity, temperature, power, tile_size) -> None:
-    if similarity not in kernels.SIMILARITIES:
-        raise ValueError(f"similarity must be one of {kernels.SIMILARITIES}, found {similarity!r}")
-    if not temperature >= LEAST_TEMPERATURE:
+def _implementation_of(name: str, similarity: str, mesh: Mesh | None) -> Callable:
+    able = {
+        known: implementation.aggregate
+        for known, implementation in _IMPLEMENTATIONS.items()
+        if similarity in implementation.similarities
+        and (mesh is None or implementation.shares_an_image)
+    }
+    if name not in able:
         raise ValueError(
-            f"temperature must be > 0 (and at least {LEAST_TEMPERATURE}, for the sake of "
-            f"float32), found {temperature}"
+            f"implementation {name!r} cannot do similarity {similarity!r}"
+            + (" on a mesh" if mesh is not None else "")
+            + f"; these can: {list(able)} or 'auto'"
         )
-    if not power > 0:
-        raise ValueError(f"power must be > 0, found {power}")
-    if tile_size is not None and tile_size < 1:
-        raise ValueError(f"tile_size must be at least 1 or None, found {tile_size}")
-
-
-def _check_implementation(implementation: str, similarity: str) -> None:
-    able = [name for name, capable in _CAPABLE.items() if similarity in capable]
-    if implementation not in able:
-        raise ValueError(
-            f"implementation {implementation!r} cannot do similarity {similarity!r}; these can: "
-            f"{able} or 'auto'"
-        )
+    return able[name]

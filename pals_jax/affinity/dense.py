@@ -1,19 +1,19 @@
 """The reference: affinities between all pairs of pixels as one matrix in memory, O(N²)."""
 
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from pals_jax.affinity import kernels
+from pals_jax.affinity.kernels import Kernel
 
 
 def affinity_matrix(
     unit: Float[Array, "b n d"],
     is_source: Bool[Array, "b n"],
     labels: Int[Array, "b n"] | None,
+    kernel: Kernel,
     *,
-    similarity: str,
-    temperature: float,
-    power: float,
     exclude_self: bool,
     rows: Int[Array, " r"] | None = None,
 ) -> tuple[Float[Array, "b r n"], Bool[Array, "b r"]]:
@@ -23,9 +23,7 @@ def affinity_matrix(
       unit: unit features, free of NaN.
       is_source: pixels that may serve others.
       labels: class of each pixel; turns the same-class mask on.
-      similarity: one of kernels.SIMILARITIES.
-      temperature: τ of exp_cosine.
-      power: exponent of relu_cosine.
+      kernel: κ.
       exclude_self: whether a pixel never serves itself.
       rows: indices of the rows to compute; all by default.
 
@@ -34,7 +32,7 @@ def affinity_matrix(
     """
     everyone = jnp.arange(unit.shape[1])
     rows = everyone if rows is None else rows
-    log_weight = kernels.log_kernel(unit[:, rows], unit, similarity, temperature, power)
+    log_weight = kernel.log_weight(kernels.cosine(unit[:, rows], unit))
     row_labels = None if labels is None else labels[:, rows]
     mask = kernels.pair_mask(rows, everyone, is_source, row_labels, labels, exclude_self)
     log_weight = jnp.where(mask, log_weight, -jnp.inf)
@@ -50,29 +48,13 @@ def aggregate(
     values: Float[Array, "b n k"],
     is_source: Bool[Array, "b n"],
     labels: Int[Array, "b n"] | None,
+    kernel: Kernel,
     *,
-    similarity: str,
-    temperature: float,
-    power: float,
     exclude_self: bool,
     tile_size: int | None,
+    mesh: Mesh | None,
 ) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
     """Aggregates `values` by the whole affinity matrix; see `pals_jax.affinity.aggregate`."""
-    del tile_size  # the matrix is one tile
-    matrix, served = affinity_matrix(
-        unit,
-        is_source,
-        labels,
-        similarity=similarity,
-        temperature=temperature,
-        power=power,
-        exclude_self=exclude_self,
-    )
-    aggregated = jnp.einsum(
-        "brs,bsk->brk",
-        matrix.astype(values.dtype),
-        values,
-        precision=kernels.matmul_precision(values.dtype),
-        preferred_element_type=jnp.float32,
-    )
-    return aggregated, served
+    del tile_size, mesh  # the matrix is one tile
+    matrix, served = affinity_matrix(unit, is_source, labels, kernel, exclude_self=exclude_self)
+    return kernels.product("brs,bsk->brk", matrix, values), served

@@ -1,8 +1,11 @@
-"""Cosine kernels κ(f_u, f_v) between pixel features, evaluated as logarithms.
+"""Cosine kernels κ(f_u, f_v) between pixel features.
 
-Working with log κ lets every implementation subtract the largest exponent of a row before it
-exponentiates, so a small temperature or a large power never underflows a whole row to zero.
+A kernel is evaluated as itself where float32 holds every weight that it can give an image, and as
+its logarithm elsewhere: then the largest exponent of a row is subtracted before exponentiating, so
+that a small temperature or a large power never underflows a whole row to zero.
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,84 @@ SIMILARITIES = ("exp_cosine", "linear_cosine", "relu_cosine", "uniform")
 # The cosine of rounded features misses its value by up to a few ulp of 1. Within this margin, that
 # of two opposite features is read as -1 and that of two orthogonal ones as 0, so that a pair of
 # weight 0 in exact arithmetic does not become a source by rounding.
-_ROUNDING = {"float32": 1e-6, "bfloat16": 1e-2}
+_MARGIN = {"float32": 1e-6, "bfloat16": 1e-2}
+
+# 2 / τ, the largest exponent, must stay far below the largest float32 of 3·10³⁸.
+LEAST_TEMPERATURE = 1e-30
+# exp(±64) = 6·10²⁷ and 2·10⁻²⁸: sums over 10⁹ pixels stay finite, and values of 10⁻¹⁰ normal.
+_BOUNDED_EXPONENT = 64.0
+# The least positive cosine is 10⁻⁶, and its fourth power leaves as much room.
+_BOUNDED_POWER = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """κ as a function of the cosine c.
+
+    "exp_cosine" exp((c - 1)/τ), "linear_cosine" (1 + c)/2, "relu_cosine" relu(c)^power, "uniform"
+    1.
+
+    Attributes:
+      similarity: one of SIMILARITIES.
+      temperature: τ ≥ 10⁻³⁰ of exp_cosine.
+      power: > 0, of relu_cosine.
+      dtype: that of the features, whose rounding decides which cosines count as 0 or -1.
+
+    Raises:
+      ValueError: an attribute has a value that it cannot have.
+    """
+
+    similarity: str
+    temperature: float
+    power: float
+    dtype: str
+
+    def __post_init__(self):
+        if self.similarity not in SIMILARITIES:
+            raise ValueError(f"similarity must be one of {SIMILARITIES}, found {self.similarity!r}")
+        if not self.temperature >= LEAST_TEMPERATURE:
+            raise ValueError(
+                f"temperature must be > 0 (and at least {LEAST_TEMPERATURE}, for the sake of "
+                f"float32), found {self.temperature}"
+            )
+        if not self.power > 0:
+            raise ValueError(f"power must be > 0, found {self.power}")
+
+    @property
+    def margin(self) -> float:
+        """How far from its value a cosine of rounded features may be."""
+        return _MARGIN[self.dtype]
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether float32 holds `weight` for all cosines, and sums of them over an image."""
+        if self.similarity == "exp_cosine":
+            return 1 / self.temperature <= _BOUNDED_EXPONENT
+        return self.similarity != "relu_cosine" or self.power <= _BOUNDED_POWER
+
+    def weight(self, cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """κ up to a constant factor, which the normalisation of A cancels; if `is_bounded` only."""
+        if self.similarity == "exp_cosine":
+            return jnp.exp(cosine * (1 / self.temperature))
+        if self.similarity == "linear_cosine":
+            return jnp.where(cosine > self.margin - 1, 1 + cosine, 0)
+        if self.similarity == "relu_cosine":
+            return jnp.where(cosine > self.margin, jnp.maximum(cosine, 0) ** self.power, 0)
+        return jnp.ones_like(cosine)
+
+    def log_weight(self, cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """log κ, -inf where κ = 0."""
+        if self.similarity == "exp_cosine":
+            return (cosine - 1) / self.temperature
+        if self.similarity == "linear_cosine":
+            positive = cosine > self.margin - 1
+            return jnp.where(positive, jnp.log(jnp.where(positive, 1 + cosine, 1) / 2), -jnp.inf)
+        if self.similarity == "relu_cosine":
+            positive = cosine > self.margin
+            return jnp.where(
+                positive, self.power * jnp.log(jnp.where(positive, cosine, 1)), -jnp.inf
+            )
+        return jnp.zeros_like(cosine)
 
 
 def unit_features(features: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
@@ -21,73 +101,60 @@ def unit_features(features: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
     feature stays zero.
 
     Dividing by the largest component first keeps the norm of very large or very small features in
-    range.
+    range. Differentiable; the gradient of a zero feature is finite.
     """
     wide = features.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(wide), axis=-1, keepdims=True)
+    # The result does not depend on this scale, so its derivative is left out.
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis=-1, keepdims=True))
     wide = wide / jnp.where(largest > 0, largest, 1)
-    norm = jnp.linalg.norm(wide, axis=-1, keepdims=True)
-    return (wide / jnp.where(norm > 0, norm, 1)).astype(features.dtype)
+    squares = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
+    return (wide / jnp.sqrt(jnp.where(squares > 0, squares, 1))).astype(features.dtype)
 
 
-def matmul_precision(dtype) -> jax.lax.Precision:
-    """HIGHEST for float32, whose operands a TPU or a GPU would round; the default for bfloat16."""
-    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+def product(
+    subscripts: str, left: Float[Array, "..."], right: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """An einsum of two arrays in the dtype of the second, with float32 results.
 
-
-def log_kernel(
-    rows: Float[Array, "b r d"],
-    sources: Float[Array, "b s d"],
-    similarity: str,
-    temperature: float,
-    power: float,
-) -> Float[Array, "b r s"]:
-    """Log of κ between unit features, -inf where κ = 0.
-
-    With c = f̂_u·f̂_v: exp_cosine (c - 1)/τ, linear_cosine log((1 + c)/2), relu_cosine power·log
-    relu(c), uniform 0.
-
-    Args:
-      rows: unit features of the pixels that are served.
-      sources: unit features of the pixels that serve.
-      similarity: one of SIMILARITIES.
-      temperature: τ of exp_cosine.
-      power: exponent of relu_cosine.
-
-    Returns:
-      log κ in float32.
+    float32 operands, which a TPU or a GPU would round, are multiplied at HIGHEST precision;
+    bfloat16 operands as they are, with float32 accumulation.
     """
-    if similarity == "uniform":
-        return jnp.zeros((rows.shape[0], rows.shape[1], sources.shape[1]), jnp.float32)
-    cosine = jnp.einsum(
-        "brd,bsd->brs",
-        rows,
-        sources,
-        precision=matmul_precision(rows.dtype),
+    exact = right.dtype == jnp.float32
+    return jnp.einsum(
+        subscripts,
+        left.astype(right.dtype),
+        right,
+        precision=jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT,
         preferred_element_type=jnp.float32,
     )
-    if similarity == "exp_cosine":
-        return (cosine - 1) / temperature
-    margin = _ROUNDING[rows.dtype.name]
-    if similarity == "linear_cosine":
-        positive = cosine > margin - 1
-        return jnp.where(positive, jnp.log(jnp.where(positive, 1 + cosine, 1) / 2), -jnp.inf)
-    positive = cosine > margin
-    return jnp.where(positive, power * jnp.log(jnp.where(positive, cosine, 1)), -jnp.inf)
+
+
+def cosine(rows: Float[Array, "*b r d"], sources: Float[Array, "*b s d"]) -> Float[Array, "*b r s"]:
+    """c = f̂_u·f̂_v of unit features, in float32."""
+    return product("...rd,...sd->...rs", rows, sources)
+
+
+def with_ones(
+    values: Float[Array, "b n k"], is_source: Bool[Array, "b n"]
+) -> Float[Array, "b n k+1"]:
+    """[values, 1] of the sources, else 0: one product with it gives Σ κ·values and Σ κ."""
+    held = jnp.concatenate([values, jnp.ones((*values.shape[:2], 1), values.dtype)], axis=-1)
+    return jnp.where(is_source[..., None], held, 0)
 
 
 def pair_mask(
     row_index: Int[Array, " r"],
     source_index: Int[Array, " s"],
-    is_source: Bool[Array, "b s"],
-    row_labels: Int[Array, "b r"] | None,
-    source_labels: Int[Array, "b s"] | None,
+    is_source: Bool[Array, "*b s"],
+    row_labels: Int[Array, "*b r"] | None,
+    source_labels: Int[Array, "*b s"] | None,
     exclude_self: bool,
-) -> Bool[Array, "b r s"]:
+) -> Bool[Array, "*b r s"]:
     """M_uv: v is a source ∧ of the class of u, if labels are given ∧ not u, if exclude_self."""
-    mask = is_source[:, None, :]
+    mask = is_source[..., None, :]
     if row_labels is not None and source_labels is not None:
-        mask = mask & (row_labels[:, :, None] == source_labels[:, None, :])
+        mask = mask & (row_labels[..., :, None] == source_labels[..., None, :])
     if exclude_self:
         mask = mask & (row_index[:, None] != source_index[None, :])
-    return jnp.broadcast_to(mask, (is_source.shape[0], row_index.size, source_index.size))
+    shape = (*is_source.shape[:-1], row_index.size, source_index.size)
+    return jnp.broadcast_to(mask, shape)

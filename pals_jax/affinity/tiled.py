@@ -1,18 +1,47 @@
 """Streaming over tiles of the affinity matrix: the exact result in O(N) memory.
 
-Each tile of rows visits the tiles of sources in turn and keeps three running sums per row: the
-largest log κ so far, the sum of weights, and the weighted sum of values, both relative to that
-largest value. This is the online softmax of Milakov and Gimelshein (arXiv 1805.02867), here over
-kernels that may also be 0.
+Two ways, chosen by whether float32 holds every weight as it is (`Kernel.is_bounded`):
+
+- κ is symmetric, and so are its masks: the same-class mask compares two labels, the self-pair lies
+  on the diagonal, and what restricts the sources alone acts on the values. So each tile (I, J)
+  above the diagonal serves the rows of I from the sources of J and the rows of J from the sources
+  of I: half the products of the whole matrix, and one exponential per pair of pixels.
+- Otherwise each tile of rows visits all tiles of sources and keeps the largest log κ so far, to
+  which its sums are relative: the online softmax of Milakov and Gimelshein (arXiv 1805.02867),
+  here over kernels that may also be 0.
+
+Both are lists of jobs that add to the rows' sums, so devices may share them.
 """
+
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from pals_jax.affinity import kernels
+from pals_jax.affinity.kernels import Kernel
 
-DEFAULT_TILE_SIZE = 512
+DEFAULT_TILE_SIZE = 1024
+
+
+class _Tiles(NamedTuple):
+    """The pixels of a batch in T tiles of S, those of an image one after the other.
+
+    Attributes:
+      unit: [T,S,D], unit features.
+      held: [T,S,K+1], see `kernels.with_ones`.
+      is_source: [T,S]; padding is no source.
+      labels: [T,S] or None.
+    """
+
+    unit: Float[Array, "t s d"]
+    held: Float[Array, "t s k1"]
+    is_source: Bool[Array, "t s"]
+    labels: Int[Array, "t s"] | None
 
 
 def aggregate(
@@ -20,65 +49,130 @@ def aggregate(
     values: Float[Array, "b n k"],
     is_source: Bool[Array, "b n"],
     labels: Int[Array, "b n"] | None,
+    kernel: Kernel,
     *,
-    similarity: str,
-    temperature: float,
-    power: float,
     exclude_self: bool,
     tile_size: int | None,
+    mesh: Mesh | None,
 ) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
     """Aggregates `values` tile by tile; see `pals_jax.affinity.aggregate`."""
     batch, pixels, _ = unit.shape
-    size = min(tile_size or DEFAULT_TILE_SIZE, pixels)
-    tiles = -(-pixels // size)
+    # Tiles of equal size: one short tile at the end would cost as much as a full one.
+    count = -(-pixels // (tile_size or DEFAULT_TILE_SIZE))
+    size = -(-pixels // count)
 
     def in_tiles(array: Array) -> Array:
-        """[B, N, ...] -> [tiles, B, size, ...]; padding is no source, its rows are cut off."""
-        padding = [(0, 0), (0, tiles * size - pixels)] + [(0, 0)] * (array.ndim - 2)
-        array = jnp.pad(array, padding)
-        return jnp.moveaxis(array.reshape(batch, tiles, size, *array.shape[2:]), 1, 0)
+        """[B,N,...] -> [B·count,S,...]."""
+        padding = [(0, 0), (0, count * size - pixels)] + [(0, 0)] * (array.ndim - 2)
+        return jnp.pad(array, padding).reshape(batch * count, size, *array.shape[2:])
 
-    index = jnp.arange(tiles * size).reshape(tiles, size)
+    held = kernels.with_ones(values, is_source)
     tiled_labels = None if labels is None else in_tiles(labels)
-    sources = (index, in_tiles(unit), in_tiles(values), in_tiles(is_source), tiled_labels)
+    tiles = _Tiles(in_tiles(unit), in_tiles(held), in_tiles(is_source), tiled_labels)
+    way = _by_symmetry if kernel.is_bounded else _by_rows
+    add_up = functools.partial(way, count=count, kernel=kernel, exclude_self=exclude_self)
+    sums = add_up(tiles, lambda jobs: jobs) if mesh is None else _on_devices(add_up, tiles, mesh)
+    sums = sums.reshape(batch, count * size, -1)[:, :pixels]
+    total = sums[..., -1:]
+    served = total > 0
+    return sums[..., :-1] / jnp.where(served, total, 1), served[..., 0]
 
-    def serve(row_tile):
-        row_index, row_unit, row_labels = row_tile
 
-        def visit(carry, source_tile):
-            largest, total, weighted = carry
-            source_index, source_unit, source_values, source_mask, source_labels = source_tile
-            log_weight = kernels.log_kernel(row_unit, source_unit, similarity, temperature, power)
-            mask = kernels.pair_mask(
-                row_index, source_index, source_mask, row_labels, source_labels, exclude_self
+def _on_devices(add_up, tiles: _Tiles, mesh: Mesh) -> Float[Array, "t s k1"]:
+    """Adds up on all devices of a mesh, each a share of the jobs."""
+    names = tuple(mesh.axis_names)
+
+    def add_up_share(tiles: _Tiles) -> Float[Array, "t s k1"]:
+        def share(jobs: np.ndarray) -> Array:
+            # Every device takes as many; those beyond the end add to a tile that does not exist,
+            # which JAX drops.
+            missing = -len(jobs) % mesh.size
+            jobs = np.pad(
+                jobs, [(0, missing)] + [(0, 0)] * (jobs.ndim - 1), constant_values=len(tiles.unit)
             )
-            log_weight = jnp.where(mask, log_weight, -jnp.inf)
+            dealt = jnp.asarray(jobs.reshape(-1, mesh.size, *jobs.shape[1:]))
+            return dealt[:, jax.lax.axis_index(names)]
+
+        return jax.lax.psum(add_up(tiles, share), names)
+
+    everywhere = PartitionSpec()
+    return jax.shard_map(
+        add_up_share, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
+    )(tiles)
+
+
+def _by_symmetry(
+    tiles: _Tiles, share, *, count: int, kernel: Kernel, exclude_self: bool
+) -> Float[Array, "t s k1"]:
+    """Σ_v M_uv κ_uv [values_v, 1] for all rows u, up to the constant factor of `Kernel.weight`.
+
+    A job is a tile on the diagonal, or a pair of tiles of one image.
+    """
+
+    def weights(rows: Int[Array, ""], sources: Int[Array, ""]) -> Float[Array, "s s"]:
+        weight = kernel.weight(kernels.cosine(tiles.unit[rows], tiles.unit[sources]))
+        if tiles.labels is None:
+            return weight
+        same = tiles.labels[rows][:, None] == tiles.labels[sources][None, :]
+        return jnp.where(same, weight, 0)
+
+    def add_diagonal(sums, tile):
+        weight = weights(tile, tile)
+        if exclude_self:
+            weight = jnp.where(jnp.eye(len(weight), dtype=bool), 0, weight)
+        return sums.at[tile].add(kernels.product("rs,sk->rk", weight, tiles.held[tile])), None
+
+    def add_pair(sums, pair):
+        upper, lower = pair
+        weight = weights(upper, lower)
+        sums = sums.at[upper].add(kernels.product("rs,sk->rk", weight, tiles.held[lower]))
+        return sums.at[lower].add(kernels.product("rs,rk->sk", weight, tiles.held[upper])), None
+
+    diagonal = np.arange(len(tiles.unit))
+    of_an_image = np.stack(np.triu_indices(count, k=1), axis=-1)
+    pairs = (diagonal[::count, None, None] + of_an_image).reshape(-1, 2)
+    sums = jnp.zeros(tiles.held.shape, jnp.float32)
+    sums, _ = jax.lax.scan(add_diagonal, sums, share(diagonal))
+    return jax.lax.scan(add_pair, sums, share(pairs))[0]
+
+
+def _by_rows(
+    tiles: _Tiles, share, *, count: int, kernel: Kernel, exclude_self: bool
+) -> Float[Array, "t s k1"]:
+    """Σ_v M_uv κ_uv/κ_u* [values_v, 1] for all rows u, κ_u* the largest κ of the row.
+
+    Who has no source gets 0; who has one gets a last entry of at least 1. A job is a tile of rows.
+    """
+    size, channels = tiles.held.shape[1:]
+    within = jnp.arange(size)
+
+    def add_rows(sums, rows):
+        def visit(carry, offset):
+            largest, sums = carry
+            sources = rows // count * count + offset
+            cosine = kernels.cosine(tiles.unit[rows], tiles.unit[sources])
+            mask = kernels.pair_mask(
+                rows * size + within,
+                sources * size + within,
+                tiles.is_source[sources],
+                None if tiles.labels is None else tiles.labels[rows],
+                None if tiles.labels is None else tiles.labels[sources],
+                exclude_self,
+            )
+            log_weight = jnp.where(mask, kernel.log_weight(cosine), -jnp.inf)
             new_largest = jnp.maximum(largest, jnp.max(log_weight, axis=-1))
             # Until a row has met its first source its largest value is -inf, and -inf - -inf would
             # be NaN.
             reference = jnp.where(jnp.isfinite(new_largest), new_largest, 0)
             shrink = jnp.exp(largest - reference)
-            weight = jnp.exp(log_weight - reference[..., None])
-            total = total * shrink + jnp.sum(weight, axis=-1)
-            contribution = jnp.einsum(
-                "brs,bsk->brk",
-                weight.astype(source_values.dtype),
-                source_values,
-                precision=kernels.matmul_precision(source_values.dtype),
-                preferred_element_type=jnp.float32,
-            )
-            return (new_largest, total, weighted * shrink[..., None] + contribution), None
+            weight = jnp.exp(log_weight - reference[:, None])
+            sums = sums * shrink[:, None]
+            sums += kernels.product("rs,sk->rk", weight, tiles.held[sources])
+            return (new_largest, sums), None
 
-        start = (
-            jnp.full((batch, size), -jnp.inf),
-            jnp.zeros((batch, size)),
-            jnp.zeros((batch, size, values.shape[-1])),
-        )
-        (largest, total, weighted), _ = jax.lax.scan(visit, start, sources)
-        served = jnp.isfinite(largest)
-        return weighted / jnp.where(served, total, 1)[..., None], served
+        start = (jnp.full(size, -jnp.inf), jnp.zeros((size, channels)))
+        (_, of_rows), _ = jax.lax.scan(visit, start, jnp.arange(count))
+        return sums.at[rows].add(of_rows), None
 
-    aggregated, served = jax.lax.map(serve, (index, sources[1], tiled_labels))
-    aggregated = jnp.moveaxis(aggregated, 0, 1).reshape(batch, tiles * size, -1)[:, :pixels]
-    served = jnp.moveaxis(served, 0, 1).reshape(batch, tiles * size)[:, :pixels]
-    return aggregated, served
+    sums = jnp.zeros(tiles.held.shape, jnp.float32)
+    return jax.lax.scan(add_rows, sums, share(np.arange(len(tiles.unit))))[0]

@@ -99,6 +99,13 @@ class Pals(Target):
                     f"option {option} of pals must be one of {choices}, found "
                     f"{getattr(self, option)!r}"
                 )
+        if self.affinity != "identity":
+            able = affinity.able(self.affinity)
+            if self.implementation not in able:
+                raise OptionError(
+                    f"option implementation of pals must be one of {able} for affinity "
+                    f"{self.affinity!r}, found {self.implementation!r}"
+                )
         if not 0 <= self.alpha <= 1:
             raise OptionError(f"option alpha of pals must lie in [0, 1], found {self.alpha}")
         for option, least in (
@@ -233,9 +240,7 @@ class Pals(Target):
             affinity.unit_features(jnp.where(flat.valid[..., None], flat.features, 0)),
             is_source,
             flat.labels if "same_class" in self.mask else None,
-            similarity=self.affinity,
-            temperature=self.temperature,
-            power=self.power,
+            affinity.Kernel(self.affinity, self.temperature, self.power, flat.features.dtype.name),
             exclude_self=self.exclude_self,
             rows=rows,
         )

@@ -9,10 +9,24 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pals_jax import affinity
+from pals_jax import affinity, sharding
 
-IMPLEMENTATIONS = {"dense": {}, "tiled": {"tile_size": 5}}
-each_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+IMPLEMENTATIONS = {"dense": {}, "tiled": {"tile_size": 5}, "linear": {}, "pallas": {"tile_size": 8}}
+ABLE = {
+    "exp_cosine": ("dense", "tiled", "pallas"),
+    "linear_cosine": ("dense", "tiled", "linear", "pallas"),
+    "relu_cosine": ("dense", "tiled", "pallas"),
+    "uniform": ("dense", "tiled", "linear", "pallas"),
+}
+
+
+def each_implementation_of(*similarities):
+    """Every implementation of every one of these similarities."""
+    cases = [(name, similarity) for similarity in similarities for name in ABLE[similarity]]
+    return pytest.mark.parametrize(("implementation", "similarity"), cases)
+
+
+each_implementation = pytest.mark.parametrize("implementation", ABLE["exp_cosine"])
 
 
 @functools.cache
@@ -38,6 +52,11 @@ def draw(seed, batch=2, pixels=13, dimension=4, classes=3):
     return rng, features, values
 
 
+def everywhere(masks, shape):
+    """The same masks, with those that are not given all True: that compiles once for all."""
+    return {"valid": np.ones(shape, bool), "correct": np.ones(shape, bool), **masks}
+
+
 def masks_of(rng, shape, chosen):
     masks = {
         "valid": rng.random(shape) < 0.7,
@@ -50,27 +69,36 @@ def masks_of(rng, shape, chosen):
 MASKS = [c for n in range(4) for c in itertools.combinations(("valid", "labels", "correct"), n)]
 
 
-@each_implementation
-@pytest.mark.parametrize("similarity", affinity.SIMILARITIES)
-@pytest.mark.parametrize("masks", MASKS, ids=lambda masks: "+".join(masks) or "none")
+@each_implementation_of(*affinity.SIMILARITIES)
 @pytest.mark.parametrize("exclude_self", [True, False])
-def test_agrees_with_float64_reference(implementation, similarity, masks, exclude_self):
-    rng, features, values = draw(seed=len(masks))
-    features[0, 3] = 0  # cosine 0 with everything, itself included
-    options = {"similarity": similarity, "exclude_self": exclude_self, "power": 2.0}
-    options |= masks_of(rng, features.shape[:2], masks)
-    expected, expected_has = reference.aggregate(features, values, **options)
-    found, has_source = call(implementation, features, values, **options)
-    np.testing.assert_array_equal(has_source, expected_has)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+def test_agrees_with_float64_reference(implementation, similarity, exclude_self):
+    for masks in MASKS:
+        rng, features, values = draw(seed=len(masks))
+        features[0, 3] = 0  # cosine 0 with everything, itself included
+        options = {"similarity": similarity, "exclude_self": exclude_self, "power": 2.0}
+        chosen = masks_of(rng, features.shape[:2], masks)
+        expected, expected_has = reference.aggregate(features, values, **options, **chosen)
+        found, has_source = call(
+            implementation, features, values, **options, **everywhere(chosen, features.shape[:2])
+        )
+        np.testing.assert_array_equal(has_source, expected_has, err_msg=str(masks))
+        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=str(masks))
 
 
 @each_implementation
-@pytest.mark.parametrize("scale", [1e-3, 1e3, 1e-30, 1e30])
-def test_scale_of_features_does_not_matter(implementation, scale):
+def test_no_mask_is_a_mask_of_all(implementation):
     _, features, values = draw(seed=1)
-    expected, _ = reference.aggregate(features, values)
-    found, _ = call(implementation, features * np.float32(scale), values)
+    everyone = everywhere({}, features.shape[:2])
+    expected, _ = call(implementation, features, values, **everyone)
+    np.testing.assert_allclose(call(implementation, features, values)[0], expected, atol=1e-7)
+
+
+@each_implementation_of(*affinity.SIMILARITIES)
+@pytest.mark.parametrize("scale", [1e-3, 1e3, 1e-30, 1e30])
+def test_scale_of_features_does_not_matter(implementation, similarity, scale):
+    _, features, values = draw(seed=1)
+    expected, _ = reference.aggregate(features, values, similarity=similarity)
+    found, _ = call(implementation, features * np.float32(scale), values, similarity=similarity)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -87,15 +115,21 @@ def test_hand_computed_exp_cosine(implementation):
     assert has_source.all()
 
 
-@each_implementation
-def test_hand_computed_linear_and_relu_cosine(implementation):
+@each_implementation_of("linear_cosine")
+def test_hand_computed_linear_cosine(implementation, similarity):
     # Cosines of pixel 0: 0.6 to pixel 1 and -1 to pixel 2.
     features = np.array([[[1, 0], [0.6, 0.8], [-2, 0]]], np.float32)
     values = np.array([[[0.3, 0.7], [1, 0], [0, 1]]], np.float32)
-    found, _ = call(implementation, features, values, similarity="linear_cosine")
+    found, _ = call(implementation, features, values, similarity=similarity)
     np.testing.assert_allclose(found[0, 0], [1, 0], atol=1e-6)
     # Pixel 1 weighs pixel 0 by (1 + 0.6)/2 = 0.8 and pixel 2 by (1 - 0.6)/2 = 0.2.
     np.testing.assert_allclose(found[0, 1], [0.24, 0.76], atol=1e-6)
+
+
+@each_implementation
+def test_hand_computed_relu_cosine(implementation):
+    features = np.array([[[1, 0], [0.6, 0.8], [-2, 0]]], np.float32)
+    values = np.array([[[0.3, 0.7], [1, 0], [0, 1]]], np.float32)
     found, has_source = call(
         implementation, features, values, similarity="relu_cosine", exclude_self=False, power=2.0
     )
@@ -107,13 +141,13 @@ def test_hand_computed_linear_and_relu_cosine(implementation):
 each_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 
 
-@each_implementation
+@each_implementation_of("linear_cosine")
 @each_dtype
-def test_opposite_features_are_no_source_of_linear_cosine(implementation, dtype):
+def test_opposite_features_are_no_source_of_linear_cosine(implementation, similarity, dtype):
     features = np.random.default_rng(0).normal(size=(20, 1, 64)).astype(np.float32)
     features = jnp.asarray(np.concatenate([features, -3 * features], axis=1), dtype)
     _, has_source = call(
-        implementation, features, np.ones((20, 2, 2), np.float32), similarity="linear_cosine"
+        implementation, features, np.ones((20, 2, 2), np.float32), similarity=similarity
     )
     assert not has_source.any()
 
@@ -176,14 +210,14 @@ def test_large_power_does_not_underflow(implementation):
     np.testing.assert_allclose(found[0], [[0, 1], [1, 0]], atol=1e-6)
 
 
-@each_implementation
+@each_implementation_of(*affinity.SIMILARITIES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_invalid_pixels_may_hold_anything(implementation, bad):
+def test_invalid_pixels_may_hold_anything(implementation, similarity, bad):
     rng, features, values = draw(seed=3)
     valid = rng.random(features.shape[:2]) < 0.6
-    expected, _ = call(implementation, features, values, valid=valid)
+    expected, _ = call(implementation, features, values, valid=valid, similarity=similarity)
     features[~valid], values[~valid] = bad, bad
-    found, has_source = call(implementation, features, values, valid=valid)
+    found, has_source = call(implementation, features, values, valid=valid, similarity=similarity)
     np.testing.assert_array_equal(found, expected)
     assert (np.asarray(found)[~valid] == 0).all()
     assert not np.asarray(has_source)[~valid].any()
@@ -259,13 +293,81 @@ def test_no_gradient_flows(implementation):
     assert (gradients[1] == 0).all()
 
 
-@each_implementation
-def test_bfloat16_features_accumulate_in_float32(implementation):
-    _, features, values = draw(seed=7, pixels=40, dimension=32)
-    expected, _ = reference.aggregate(features, values)
-    found, _ = call(implementation, jnp.asarray(features, jnp.bfloat16), values)
+@each_implementation_of(*affinity.SIMILARITIES)
+@pytest.mark.parametrize("values_dtype", [jnp.float32, jnp.bfloat16])
+def test_bfloat16_accumulates_in_float32(implementation, similarity, values_dtype):
+    # In bfloat16, 256 + 1 = 256: a sum over these 1500 pixels would stop growing.
+    rng, features, values = draw(seed=7, batch=1, pixels=1500, dimension=32)
+    labels = rng.integers(0, 2, (1, 1500))
+    options = {"similarity": similarity, "labels": labels}
+    expected, _ = reference.aggregate(features, values, **options)
+    options["tile_size"] = 200
+    found, _ = affinity.aggregate(
+        jnp.asarray(features, jnp.bfloat16),
+        jnp.asarray(values, values_dtype),
+        implementation=implementation,
+        **options,
+    )
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, atol=2e-2)
+
+
+@each_implementation
+@pytest.mark.parametrize(
+    ("temperature", "atol"), [(1.0, 1e-5), (0.05, 1e-5), (0.02, 2e-5), (0.01, 3e-5), (0.005, 3e-5)]
+)
+def test_small_temperatures_are_exact(implementation, temperature, atol):
+    # Features around few directions, as those of a trained network: cosines from -1 to nearly 1.
+    rng, features, values = draw(seed=12, batch=1, pixels=300, dimension=64)
+    centres = rng.normal(size=(6, 64)) * 2
+    features = (centres[rng.integers(0, 6, 300)] + 0.5 * features).astype(np.float32)
+    expected, expected_has = reference.aggregate(features, values, temperature=temperature)
+    found, has_source = affinity.aggregate(
+        features, values, temperature=temperature, implementation=implementation, tile_size=64
+    )
+    np.testing.assert_array_equal(has_source, expected_has)
+    np.testing.assert_allclose(found, expected, atol=atol)
+
+
+@each_implementation_of("uniform", "linear_cosine")
+def test_labels_of_any_value_make_their_own_classes(implementation, similarity):
+    rng, features, values = draw(seed=13, batch=2, pixels=40)
+    labels = rng.choice([-7, 3, 2**30], (2, 40)).astype(np.int32)
+    labels[0] = 5  # one class only
+    labels[1, 0] = 77  # nobody else
+    expected, expected_has = reference.aggregate(
+        features, values, similarity=similarity, labels=labels
+    )
+    found, has_source = call(implementation, features, values, similarity=similarity, labels=labels)
+    np.testing.assert_array_equal(has_source, expected_has)
+    assert not has_source[1, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("masks", [(), ("valid", "labels", "correct")], ids=["none", "all"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.1},
+        {"temperature": 0.005},
+        {"similarity": "relu_cosine", "power": 2.0},
+        {"similarity": "relu_cosine", "power": 20.0},
+        {"similarity": "linear_cosine"},
+    ],
+    ids=str,
+)
+def test_four_devices_share_the_rows_of_one_image(options, masks):
+    rng, features, values = draw(seed=14, batch=2, pixels=53)
+    options = options | masks_of(rng, features.shape[:2], masks) | {"tile_size": 8}
+    expected, expected_has = affinity.aggregate(features, values, implementation="tiled", **options)
+    mesh = sharding.data_mesh(4)
+    found, has_source = jax.jit(
+        lambda features, values: affinity.aggregate(features, values, mesh=mesh, **options)
+    )(features, values)
+    np.testing.assert_array_equal(has_source, expected_has)
+    # At τ = 0.005 the rounding of a cosine by 10⁻⁷ changes a weight by 10⁻⁵.
+    atol = 1e-5 if options.get("temperature") == 0.005 else 1e-6
+    np.testing.assert_allclose(found, expected, atol=atol)
 
 
 def test_tiled_memory_grows_linearly():
@@ -281,6 +383,15 @@ def test_tiled_memory_grows_linearly():
     assert temporary_bytes("tiled", 4096) < 2.5 * temporary_bytes("tiled", 2048)
 
 
+def test_linear_memory_grows_linearly():
+    def temporary_bytes(pixels):
+        shapes = [jax.ShapeDtypeStruct((1, pixels, n), jnp.float32) for n in (64, 4)]
+        compiled = jax.jit(lambda f, v: affinity.aggregate(f, v, similarity="linear_cosine"))
+        return compiled.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary_bytes(2**15) < 3 * 2**15 * 64 * 4
+
+
 def test_choose_follows_the_size_of_the_matrix():
     small, reason = affinity.choose(jax.ShapeDtypeStruct((2, 256, 8), jnp.float32))
     assert small == "dense"
@@ -288,6 +399,16 @@ def test_choose_follows_the_size_of_the_matrix():
     large, reason = affinity.choose(jax.ShapeDtypeStruct((2, 9216, 8), jnp.float32))
     assert large == "tiled"
     assert "MiB" in reason
+    linear, reason = affinity.choose(
+        jax.ShapeDtypeStruct((2, 256, 8), jnp.float32), similarity="uniform"
+    )
+    assert linear == "linear"
+    assert "uniform" in reason
+    shared, reason = affinity.choose(
+        jax.ShapeDtypeStruct((2, 256, 8), jnp.float32), mesh=sharding.data_mesh(4)
+    )
+    assert shared == "tiled"
+    assert "mesh" in reason
 
 
 GOOD = {"features": np.ones((1, 4, 2), np.float32), "values": np.ones((1, 4, 3), np.float32)}
@@ -312,7 +433,12 @@ GOOD = {"features": np.ones((1, 4, 2), np.float32), "values": np.ones((1, 4, 3),
         ({"power": -1.0}, "power"),
         ({"tile_size": 0}, "tile_size"),
         ({"similarity": "cosine"}, "exp_cosine"),
-        ({"implementation": "fast"}, "'dense', 'tiled'"),
+        ({"implementation": "fast"}, "'fast' cannot .*'dense', 'tiled'"),
+        ({"implementation": "linear"}, "'linear' cannot do similarity 'exp_cosine'.*'dense'"),
+        (
+            {"implementation": "dense", "mesh": sharding.data_mesh(1)},
+            r"'dense' cannot .*on a mesh.*\['tiled'\]",
+        ),
     ],
 )
 def test_bad_input_is_named(change, told):

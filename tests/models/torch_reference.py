@@ -1,195 +1,27 @@
-"""DeepLabV3+ once more, in PyTorch, by torchvision's rules; submodules have our names.
+"""The network of `benchmarks/torch_deeplab.py` with our parameters.
 
 Run as a script, it freezes what the network computes into `torch_parity.npz` beside this file.
 """
 
 from pathlib import Path
 
-import jax
 import narrow
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
 
+from benchmarks import torch_deeplab
+from benchmarks.torch_deeplab import to_nchw, to_torch  # noqa: F401
 from pals_jax import models
 
 FIXTURE = Path(__file__).with_name("torch_parity.npz")
-DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
-
-
-def conv(inputs, outputs, size, stride=1, dilation=1):
-    padding = size // 2 * dilation
-    return nn.Conv2d(inputs, outputs, size, stride, padding, dilation, bias=False)
-
-
-class BasicBlock(nn.Module):
-    expansion = 1
-
-    def __init__(self, inputs, planes, stride, previous_dilation, dilation, downsample):
-        super().__init__()
-        self.conv1 = conv(inputs, planes, 3, stride, previous_dilation)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = conv(planes, planes, 3, 1, dilation)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = downsample
-
-    def forward(self, x):
-        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-        return (y + self.downsample(x)).relu()
-
-
-class Bottleneck(nn.Module):
-    expansion = 4
-
-    def __init__(self, inputs, planes, stride, previous_dilation, dilation, downsample):
-        super().__init__()
-        self.conv1 = conv(inputs, planes, 1)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = conv(planes, planes, 3, stride, previous_dilation)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = conv(planes, 4 * planes, 1)
-        self.bn3 = nn.BatchNorm2d(4 * planes)
-        self.downsample = downsample
-
-    def forward(self, x):
-        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()
-        return (self.bn3(self.conv3(y)) + self.downsample(x)).relu()
-
-
-class Backbone(nn.Module):
-    def __init__(self, name, width, output_stride):
-        super().__init__()
-        self.block = BasicBlock if name == "resnet18" else Bottleneck
-        self.inputs, self.dilation = width, 1
-        self.conv1 = conv(3, width, 7, 2)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
-        first, second, third, fourth = DEPTHS[name]
-        self.layer1 = self.stage(width, first, 1, dilate=False)
-        self.layer2 = self.stage(2 * width, second, 2, dilate=False)
-        self.layer3 = self.stage(4 * width, third, 2, dilate=output_stride < 16)
-        self.layer4 = self.stage(8 * width, fourth, 2, dilate=output_stride < 32)
-
-    def stage(self, planes, depth, stride, dilate):
-        previous = self.dilation
-        if dilate:
-            self.dilation *= stride
-            stride = 1
-        outputs = self.block.expansion * planes
-        downsample = nn.Identity()
-        if stride != 1 or self.inputs != outputs:
-            downsample = nn.Sequential(
-                conv(self.inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)
-            )
-        first = self.block(self.inputs, planes, stride, previous, self.dilation, downsample)
-        others = [
-            self.block(outputs, planes, 1, self.dilation, self.dilation, nn.Identity())
-            for _ in range(1, depth)
-        ]
-        self.inputs = outputs
-        return nn.Sequential(first, *others)
-
-    def forward(self, x):
-        x = self.layer1(self.maxpool(self.bn1(self.conv1(x)).relu()))
-        outputs = [x]
-        for stage in (self.layer2, self.layer3, self.layer4):
-            outputs.append(stage(outputs[-1]))
-        return outputs
-
-
-class ConvBlock(nn.Module):
-    def __init__(self, inputs, outputs, size, dilation=1):
-        super().__init__()
-        self.conv = conv(inputs, outputs, size, dilation=dilation)
-        self.bn = nn.BatchNorm2d(outputs)
-
-    def forward(self, x):
-        return self.bn(self.conv(x)).relu()
-
-
-class DeepLabV3Plus(nn.Module):
-    """Returns name → output of every stage, as [B,C,H,W]."""
-
-    def __init__(self, name, output_stride):
-        super().__init__()
-        width, channels, classes = narrow.WIDTH, narrow.CHANNELS, narrow.CLASSES
-        self.factor = output_stride // 4
-        self.backbone = Backbone(name, width, output_stride)
-        expansion = self.backbone.block.expansion
-        low, middle, high = expansion * width, expansion * width * 4, expansion * width * 8
-        rates = {8: (12, 24, 36), 16: (6, 12, 18)}[output_stride]
-        self.aspp = nn.ModuleDict(
-            {
-                "pointwise": ConvBlock(high, channels, 1),
-                "dilated1": ConvBlock(high, channels, 3, rates[0]),
-                "dilated2": ConvBlock(high, channels, 3, rates[1]),
-                "dilated3": ConvBlock(high, channels, 3, rates[2]),
-                "image_level": ConvBlock(high, channels, 1),
-                "project": ConvBlock(5 * channels, channels, 1),
-            }
-        )
-        self.decoder = nn.ModuleDict(
-            {
-                "low_level": ConvBlock(low, 48, 1),
-                "block1": ConvBlock(channels + 48, channels, 3),
-                "block2": ConvBlock(channels, channels, 3),
-            }
-        )
-        self.classifier = nn.Conv2d(channels, classes, 1)
-        self.auxiliary = nn.ModuleDict(
-            {
-                "block": ConvBlock(middle, middle // 4, 3),
-                "classifier": nn.Conv2d(middle // 4, classes, 1),
-            }
-        )
-
-    def forward(self, images):
-        layer1, layer2, layer3, layer4 = self.backbone(images)
-        branches = [
-            self.aspp[name](layer4) for name in ("pointwise", "dilated1", "dilated2", "dilated3")
-        ]
-        pooled = self.aspp["image_level"](functional.adaptive_avg_pool2d(layer4, 1))
-        branches.append(pooled.expand_as(branches[0]))
-        context = self.aspp["project"](torch.cat(branches, 1))
-        wide = functional.interpolate(
-            context, scale_factor=self.factor, mode="bilinear", align_corners=False
-        )[:, :, : layer1.shape[2], : layer1.shape[3]]
-        joined = torch.cat([wide, self.decoder["low_level"](layer1)], 1)
-        features = self.decoder["block2"](self.decoder["block1"](joined))
-        return {
-            "layer1": layer1,
-            "layer2": layer2,
-            "layer3": layer3,
-            "layer4": layer4,
-            "context": context,
-            "features": features,
-            "logits": self.classifier(features),
-            "auxiliary": self.auxiliary["classifier"](self.auxiliary["block"](layer3)),
-        }
-
-
-def to_torch(params, statistics):
-    """Our parameters and statistics under PyTorch's names, in PyTorch's layout."""
-    names = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-    state = {}
-    for tree in (params, statistics):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            *module, name = (entry.key for entry in path)
-            array = torch.tensor(np.asarray(leaf))
-            if name == "kernel":  # [h,w,in,out], or [in,out] of a classifier
-                array = array.reshape(*[1] * (4 - array.ndim), *array.shape).permute(3, 2, 0, 1)
-            state[".".join([*module, names.get(name, name)])] = array
-    return state
 
 
 def load(name, output_stride, params, statistics):
-    """The network with our parameters."""
-    network = DeepLabV3Plus(name, output_stride)
-    missing, unexpected = network.load_state_dict(to_torch(params, statistics), strict=False)
-    assert not unexpected
-    assert all(key.endswith("num_batches_tracked") for key in missing)
-    return network
+    """The narrow network with our parameters."""
+    options = {"channels": narrow.CHANNELS, "width": narrow.WIDTH, "auxiliary": True}
+    return torch_deeplab.load(
+        name, narrow.CLASSES, params, statistics, output_stride=output_stride, **options
+    )
 
 
 def stages(network, images):
@@ -197,10 +29,6 @@ def stages(network, images):
     with torch.no_grad():
         outputs = network.eval()(to_nchw(images))
     return {name: to_nhwc(output) for name, output in outputs.items()}
-
-
-def to_nchw(images):
-    return torch.tensor(images).permute(0, 3, 1, 2)
 
 
 def to_nhwc(output):

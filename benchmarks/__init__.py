@@ -1,0 +1,1 @@
+"""Measurements: `python -m benchmarks.affinity`, `.step` and `.pipeline`, each with `--quick`."""

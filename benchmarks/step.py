@@ -1,0 +1,152 @@
+"""Times a whole training step: PALS against cross-entropy, and both against PyTorch.
+
+The network is DeepLabV3+ with a ResNet-50 at output stride 16, the step is forward, backward and
+SGD with momentum and weight decay, on one batch of float32. PyTorch runs the same network, with the
+same parameters and threads, in both of its memory formats. That the losses agree is checked before
+anything is timed.
+
+    python -m benchmarks.step [--quick] [--output=rows.jsonl]
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from benchmarks import harness
+from pals_jax import networks, sharding, state
+from pals_jax.config import default_config, resolve
+from pals_jax.objectives import Supervised
+from pals_jax.step import make_train_step, normalise
+
+CLASSES, IGNORE = 19, 255
+
+
+def configuration(backbone: str, size: int, target: str, **options):
+    """One training step of a run."""
+    config = default_config()
+    config.batch_size = 2
+    config.num_devices = 1
+    config.model.name = f"deeplabv3plus_{backbone}"
+    config.data.crop_size = (size, size)
+    config.target.name = target
+    config.target.options.update(options)
+    return resolve(config)
+
+
+def random_batch(config):
+    """Noise with labels in blocks of 16 pixels, a tenth of them ignored."""
+    rng = np.random.default_rng(0)
+    size = config.data.crop_size[0]
+    blocks = rng.integers(0, CLASSES, (config.batch_size, size // 16, size // 16))
+    blocks[rng.random(blocks.shape) < 0.1] = IGNORE
+    label = blocks.repeat(16, 1).repeat(16, 2).astype(np.int32)
+    image = rng.integers(0, 256, (*label.shape, 3)).astype(np.uint8)
+    return {"image": image, "label": label}
+
+
+def ours(name: str, config, batch) -> tuple[harness.Case, float]:
+    """A case that takes one step after the other, and the loss of the first."""
+    mesh = sharding.data_mesh(1)
+    objective = Supervised.create(config, CLASSES, IGNORE)
+    apply, network = networks.create(config.model, CLASSES, config.seed)
+    optimizer, step = make_train_step(config, objective, {"student": apply}, mesh)
+    fresh = state.create({"student": network}, optimizer, objective.init(), average=False)
+    current = [jax.device_put(fresh, sharding.replicated(mesh))]
+    arrays = {key: array[None] for key, array in batch.items()}
+    arrays = sharding.shard_batch({"labeled": arrays}, mesh, axis=1)
+    program = step.lower(current[0], arrays).compile()
+
+    def run():
+        current[0], metrics = program(current[0], arrays)
+        return jax.block_until_ready(metrics)
+
+    memory = program.memory_analysis()
+    temp = None if memory is None else memory.temp_size_in_bytes
+    return harness.Case(name, run, temp), float(run()["loss"])
+
+
+def pytorch(name: str, config, batch, channels_last: bool) -> tuple[harness.Case, float]:
+    """The same step in PyTorch, and the loss of the first."""
+    import torch
+    from torch.nn import functional
+
+    from benchmarks import torch_deeplab
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    _, initial = networks.create(config.model, CLASSES, config.seed)
+    network = torch_deeplab.load(
+        config.model.name.removeprefix("deeplabv3plus_"),
+        CLASSES,
+        initial.params,
+        initial.statistics,
+        output_stride=config.model.output_stride,
+        channels=config.model.decoder_channels,
+        width=config.model.width,
+        auxiliary=False,
+    )
+    images = normalise(batch["image"], config.model.mean, config.model.std)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = torch_deeplab.to_nchw(np.asarray(images)).contiguous(memory_format=layout)
+    network = network.to(memory_format=layout).train()
+    labels = torch.tensor(batch["label"], dtype=torch.int64)
+    settings = config.optimizer
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+    def run():
+        logits = functional.interpolate(
+            network(images)["logits"], labels.shape[1:], mode="bilinear", align_corners=False
+        )
+        loss = functional.cross_entropy(logits, labels, ignore_index=IGNORE)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return harness.Case(name, run), run()
+
+
+def run(backbone: str, size: int, repeats: int) -> list[dict]:
+    """Measures the steps of one network."""
+    cross_entropy = configuration(backbone, size, "one_hot")
+    batch = random_batch(cross_entropy)
+    steps = {
+        "cross-entropy": lambda name: ours(name, cross_entropy, batch),
+        "PyTorch, NCHW": lambda name: pytorch(name, cross_entropy, batch, channels_last=False),
+        "PyTorch, NHWC": lambda name: pytorch(name, cross_entropy, batch, channels_last=True),
+    }
+    for stride in (8, 4):
+        config = configuration(backbone, size, "pals", stride=stride)
+        steps[f"PALS, stride {stride}"] = lambda name, config=config: ours(name, config, batch)
+    cases, losses = zip(*(step(name) for name, step in steps.items()), strict=True)
+    # At step 0 the ramp of PALS is still 0, so all losses are that of cross-entropy.
+    assert np.allclose(losses, losses[0], rtol=1e-3), dict(zip(steps, losses, strict=True))
+    seconds = harness.measure(cases, repeats)
+    faster = min(("PyTorch, NCHW", "PyTorch, NHWC"), key=lambda name: np.median(seconds[name]))
+    group = {"network": backbone, "size": size}
+    return [
+        harness.row(group, cases[0], faster, seconds),
+        *(harness.row(group, case, "cross-entropy", seconds) for case in cases[1:]),
+    ]
+
+
+def main() -> None:
+    """Measures and reports."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="ResNet-18 at 64×64, under a minute")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--output", type=Path, help="JSON lines to append to")
+    given = parser.parse_args()
+    rows = run("resnet18", 64, 3) if given.quick else run("resnet50", 256, given.repeats)
+    harness.write("step", rows, given.output)
+
+
+if __name__ == "__main__":
+    main()

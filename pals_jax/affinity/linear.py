@@ -1,0 +1,84 @@
+"""Kernels that are linear in the cosine: the exact result without any pair, O(N·D·K).
+
+    Σ_v (1 + f̂_u·f̂_v) p_v = Σ_v p_v + f̂_u · Σ_v f̂_v p_vᵀ
+
+The two sums over sources are the same for all rows, so the cost is that of two thin matrix
+products. The self-pair is subtracted as its own term, (1 + ‖f̂_u‖²) p_u.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from pals_jax.affinity import kernels
+from pals_jax.affinity.kernels import Kernel
+
+SIMILARITIES = ("linear_cosine", "uniform")
+
+
+def aggregate(
+    unit: Float[Array, "b n d"],
+    values: Float[Array, "b n k"],
+    is_source: Bool[Array, "b n"],
+    labels: Int[Array, "b n"] | None,
+    kernel: Kernel,
+    *,
+    exclude_self: bool,
+    tile_size: int | None,
+    mesh: Mesh | None,
+) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
+    """Aggregates `values` by sums over all sources; see `pals_jax.affinity.aggregate`.
+
+    With labels each class is served from its own sources, one class after the other, so the cost
+    is multiplied by the number of classes in the image.
+    """
+    del tile_size, mesh  # there is nothing to divide
+    is_cosine = kernel.similarity == "linear_cosine"
+    held = kernels.with_ones(values, is_source)
+
+    def serve(held: Float[Array, "b n k1"]) -> Float[Array, "b n k1"]:
+        """Σ_v κ_uv [values_v, 1], the self-pair included."""
+        # float32 even for bfloat16 values: a sum over many pixels would lose most of them.
+        sums = jnp.sum(held, axis=1, keepdims=True, dtype=jnp.float32)
+        if is_cosine:
+            moment = kernels.product("bnd,bnk->bdk", unit, held)
+            sums += kernels.product("bnd,bdk->bnk", unit, moment)
+        return jnp.broadcast_to(sums, held.shape)
+
+    if labels is None:
+        sums = serve(held)
+        count = jnp.sum(is_source, axis=1, keepdims=True)
+    else:
+        rank, count = _rank_and_count(labels, is_source)
+
+        def serve_class(index: Int[Array, ""], sums: Float[Array, "b n k1"]):
+            inside = (rank == index)[..., None]
+            return jnp.where(inside, serve(jnp.where(inside, held, 0)), sums)
+
+        start = jnp.zeros(held.shape, jnp.float32)
+        sums = jax.lax.fori_loop(0, jnp.max(rank) + 1, serve_class, start)
+    if exclude_self:
+        of_self = 1 + jnp.sum(jnp.square(unit.astype(jnp.float32)), axis=-1) if is_cosine else 1
+        sums -= jnp.expand_dims(of_self, -1) * held
+        count -= is_source
+    total = sums[..., -1]
+    # Rounding leaves a total of nearly 0 where no source is left, or opposite features alone.
+    served = (count > 0) & (total > kernel.margin * count)
+    return sums[..., :-1] / jnp.where(served, total, 1)[..., None], served
+
+
+def _rank_and_count(
+    labels: Int[Array, "b n"], is_source: Bool[Array, "b n"]
+) -> tuple[Int[Array, "b n"], Int[Array, "b n"]]:
+    """The rank of each label among those of its image, and the number of sources that have it."""
+
+    def of_image(labels, is_source):
+        order = jnp.argsort(labels)
+        ordered = labels[order]
+        is_new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
+        rank = jnp.zeros_like(order).at[order].set(jnp.cumsum(is_new))
+        count = jnp.zeros_like(order).at[rank].add(is_source)
+        return rank, count[rank]
+
+    return jax.vmap(of_image)(labels, is_source)

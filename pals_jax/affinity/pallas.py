@@ -1,0 +1,226 @@
+"""Fused kernels for GPU (Triton) and TPU (Mosaic), written in Pallas: nothing of size N² leaves the
+chip.
+
+Each program keeps a tile of rows and the running largest log κ and sums of `tiled`, while the tiles
+of sources pass by. Elsewhere, as on a CPU, the TPU form is interpreted: slowly, for tests.
+
+Tested interpreted and by compiling down to the platforms' own intermediate code; not yet run on a
+GPU or TPU, which is why `choose` never picks it.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jax.experimental.pallas import triton as plgpu
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from pals_jax.affinity import kernels
+from pals_jax.affinity.kernels import Kernel
+
+# Rows and sources per tile. A GPU holds a tile in registers and shared memory, a TPU in VMEM.
+_GPU_TILE_SIZE = 64
+_TPU_TILE_SIZE = 512
+# The tensor cores of a GPU multiply powers of two from 16 up; a TPU's registers have 128 lanes.
+_GPU_LEAST_WIDTH = 16
+_TPU_LANES = 128
+
+
+def aggregate(
+    unit: Float[Array, "b n d"],
+    values: Float[Array, "b n k"],
+    is_source: Bool[Array, "b n"],
+    labels: Int[Array, "b n"] | None,
+    kernel: Kernel,
+    *,
+    exclude_self: bool,
+    tile_size: int | None,
+    mesh: Mesh | None,
+) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
+    """Aggregates `values` in one kernel; see `pals_jax.affinity.aggregate`."""
+    del mesh  # `aggregation` gives none to an implementation that cannot share an image
+    options = {"kernel": kernel, "exclude_self": exclude_self, "tile_size": tile_size}
+    held = kernels.with_ones(values, is_source)
+    labels = jnp.zeros(is_source.shape, jnp.int32) if labels is None else labels.astype(jnp.int32)
+    sums = jax.lax.platform_dependent(
+        unit,
+        held,
+        is_source,
+        labels,
+        cuda=functools.partial(on_gpu, **options),
+        rocm=functools.partial(on_gpu, **options),
+        tpu=functools.partial(on_tpu, **options),
+        default=functools.partial(on_tpu, interpret=True, **options),
+    )
+    total = sums[..., -1:]
+    served = total > 0
+    return sums[..., :-1] / jnp.where(served, total, 1), served[..., 0]
+
+
+def on_gpu(unit, held, is_source, labels, *, kernel, exclude_self, tile_size, interpret=False):
+    """Σ_v M_uv κ_uv/κ_u* [values_v, 1], one program per tile of rows that loops over the sources.
+
+    Args:
+      unit: [B,N,D].
+      held: [B,N,K+1], see `kernels.with_ones`.
+      is_source: [B,N].
+      labels: [B,N] int32; equal for all pixels where classes do not matter.
+      kernel: κ.
+      exclude_self: whether a pixel never serves itself.
+      tile_size: rows and sources per tile; the platform's default where None.
+      interpret: runs the kernel anywhere, for tests.
+
+    Returns:
+      [B,N,K+1] float32; 0 for who has no source, else a last entry of at least 1.
+    """
+    size = tile_size or _GPU_TILE_SIZE
+    width, channels = (
+        max(_GPU_LEAST_WIDTH, pl.next_power_of_2(n)) for n in (unit.shape[-1], held.shape[-1])
+    )
+    arrays, tiles = _padded(unit, held, is_source, labels, size, width, channels)
+    batch = unit.shape[0]
+
+    def program(rows_ref, unit_ref, held_ref, source_ref, row_label_ref, label_ref, sums_ref):
+        tile = pl.program_id(1)
+        rows, row_labels = rows_ref[...], row_label_ref[...]
+
+        def visit(offset, carry):
+            here = pl.ds(offset * size, size)
+            is_source, source_labels = source_ref[:, here], label_ref[:, here]
+            mask = _mask(tile, offset, is_source, row_labels, source_labels, exclude_self)
+            return _visit(carry, rows, unit_ref[here, :], held_ref[here, :], mask, kernel)
+
+        start = (jnp.full((size, 1), -jnp.inf), jnp.zeros((size, channels)))
+        _, sums_ref[...] = jax.lax.fori_loop(0, tiles, visit, start)
+
+    def tile(shape):
+        return pl.BlockSpec((None, *shape), lambda image, tile: (image, tile, 0))
+
+    def whole(*shape):
+        return pl.BlockSpec((None, *shape), lambda image, tile: (image, 0, 0))
+
+    pixels = tiles * size
+    sums = pl.pallas_call(
+        program,
+        grid=(batch, tiles),
+        in_specs=[
+            tile((size, width)),
+            whole(pixels, width),
+            whole(pixels, channels),
+            whole(1, pixels),
+            tile((size, 1)),
+            whole(1, pixels),
+        ],
+        out_specs=tile((size, channels)),
+        out_shape=jax.ShapeDtypeStruct((batch, pixels, channels), jnp.float32),
+        compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=2),
+        interpret=interpret,
+        name="affinity_aggregate",
+    )(*arrays)
+    return sums[:, : unit.shape[1], : held.shape[-1]]
+
+
+def on_tpu(unit, held, is_source, labels, *, kernel, exclude_self, tile_size, interpret=False):
+    """What `on_gpu` computes, as a grid over pairs of tiles whose last axis runs in order."""
+    size = tile_size or min(_TPU_TILE_SIZE, -(-unit.shape[1] // _TPU_LANES) * _TPU_LANES)
+    width, channels = (-(-n // _TPU_LANES) * _TPU_LANES for n in (unit.shape[-1], held.shape[-1]))
+    arrays, tiles = _padded(unit, held, is_source, labels, size, width, channels)
+    batch = unit.shape[0]
+
+    def program(
+        rows_ref, unit_ref, held_ref, source_ref, row_label_ref, label_ref, sums_ref, largest_ref
+    ):
+        tile, offset = pl.program_id(1), pl.program_id(2)
+
+        @pl.when(offset == 0)
+        def _():
+            largest_ref[...] = jnp.full((size, 1), -jnp.inf)
+            sums_ref[...] = jnp.zeros((size, channels))
+
+        mask = _mask(
+            tile, offset, source_ref[...], row_label_ref[...], label_ref[...], exclude_self
+        )
+        largest_ref[...], sums_ref[...] = _visit(
+            (largest_ref[...], sums_ref[...]),
+            rows_ref[...],
+            unit_ref[...],
+            held_ref[...],
+            mask,
+            kernel,
+        )
+
+    def of_rows(*shape):
+        return pl.BlockSpec((None, *shape), lambda image, tile, offset: (image, tile, 0))
+
+    def of_sources(*shape):
+        return pl.BlockSpec((None, *shape), lambda image, tile, offset: (image, offset, 0))
+
+    per_source = pl.BlockSpec((None, 1, size), lambda image, tile, offset: (image, 0, offset))
+    sums = pl.pallas_call(
+        program,
+        grid=(batch, tiles, tiles),
+        in_specs=[
+            of_rows(size, width),
+            of_sources(size, width),
+            of_sources(size, channels),
+            per_source,
+            of_rows(size, 1),
+            per_source,
+        ],
+        out_specs=of_rows(size, channels),
+        out_shape=jax.ShapeDtypeStruct((batch, tiles * size, channels), jnp.float32),
+        scratch_shapes=[pltpu.VMEM((size, 1), jnp.float32)],
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel", "arbitrary")
+        ),
+        interpret=interpret,
+        name="affinity_aggregate",
+    )(*arrays)
+    return sums[:, : unit.shape[1], : held.shape[-1]]
+
+
+def _padded(unit, held, is_source, labels, size: int, width: int, channels: int):
+    """The inputs of a kernel and the number of tiles. Padding is no source."""
+    pixels = unit.shape[1]
+    tiles = -(-pixels // size)
+    more = tiles * size - pixels
+    unit = jnp.pad(unit, ((0, 0), (0, more), (0, width - unit.shape[-1])))
+    held = jnp.pad(held, ((0, 0), (0, more), (0, channels - held.shape[-1])))
+    is_source, labels = (
+        jnp.pad(x.astype(jnp.int32), ((0, 0), (0, more))) for x in (is_source, labels)
+    )
+    arrays = (unit, unit, held, is_source[:, None, :], labels[:, :, None], labels[:, None, :])
+    return arrays, tiles
+
+
+def _mask(tile, offset, is_source, row_labels, source_labels, exclude_self: bool):
+    """M of a tile of rows and one of sources, [S,S]."""
+    mask = (row_labels == source_labels) & (is_source > 0)
+    if exclude_self:
+        shape = mask.shape
+        row = tile * shape[0] + jax.lax.broadcasted_iota(jnp.int32, shape, 0)
+        source = offset * shape[1] + jax.lax.broadcasted_iota(jnp.int32, shape, 1)
+        mask &= row != source
+    return mask
+
+
+def _visit(carry, rows, sources, held, mask, kernel: Kernel):
+    """Adds a tile of sources to (largest log κ [S,1], sums [S,K+1]) of a tile of rows."""
+    largest, sums = carry
+    exact = {"precision": jax.lax.Precision.HIGHEST} if rows.dtype == jnp.float32 else {}
+    cosine = jax.lax.dot_general(
+        rows, sources, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32, **exact
+    )
+    log_weight = jnp.where(mask, kernel.log_weight(cosine), -jnp.inf)
+    new_largest = jnp.maximum(largest, jnp.max(log_weight, axis=1, keepdims=True))
+    # Until a row has met its first source its largest value is -inf, and -inf - -inf would be NaN.
+    reference = jnp.where(new_largest > -jnp.inf, new_largest, 0)
+    weight = jnp.exp(log_weight - reference).astype(held.dtype)
+    exact = {"precision": jax.lax.Precision.HIGHEST} if held.dtype == jnp.float32 else {}
+    added = jax.lax.dot_general(
+        weight, held, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32, **exact
+    )
+    return new_largest, sums * jnp.exp(largest - reference) + added

@@ -1,0 +1,57 @@
+"""The kernels for GPU and TPU: interpreted, and lowered for their platforms without one at hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from pals_jax.affinity import Kernel, kernels, pallas, unit_features
+
+each_form = pytest.mark.parametrize("form", [pallas.on_gpu, pallas.on_tpu])
+
+
+@each_form
+@pytest.mark.parametrize(
+    ("similarity", "temperature"), [("exp_cosine", 0.1), ("exp_cosine", 0.005), ("relu_cosine", 1)]
+)
+@pytest.mark.parametrize("exclude_self", [True, False])
+def test_both_forms_agree_with_the_reference(form, similarity, temperature, exclude_self):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2, 37, 20)).astype(np.float32)
+    values = rng.dirichlet(np.ones(5), size=(2, 37)).astype(np.float32)
+    labels, correct = rng.integers(0, 3, (2, 37)), rng.random((2, 37)) < 0.7
+    labels[0, 0] = 9  # nobody else
+    options = {"similarity": similarity, "temperature": temperature, "exclude_self": exclude_self}
+    expected, expected_has = reference.aggregate(
+        features, values, labels=labels, correct=correct, **options
+    )
+    sums = form(
+        unit_features(jnp.asarray(features)),
+        kernels.with_ones(jnp.asarray(values), jnp.asarray(correct)),
+        jnp.asarray(correct),
+        jnp.asarray(labels, jnp.int32),
+        kernel=Kernel(similarity, temperature, 1.0, "float32"),
+        exclude_self=exclude_self,
+        tile_size=16,
+        interpret=True,
+    )
+    total = np.asarray(sums[..., -1:])
+    np.testing.assert_array_equal(total[..., 0] > 0, expected_has)
+    found = sums[..., :-1] / np.where(total > 0, total, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("form", "platform"), [(pallas.on_gpu, "cuda"), (pallas.on_tpu, "tpu")])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_both_forms_lower_for_their_platform(form, platform, dtype):
+    kernel = Kernel("exp_cosine", 0.1, 1.0, jnp.dtype(dtype).name)
+    program = functools.partial(form, kernel=kernel, exclude_self=True, tile_size=None)
+    shapes = [
+        jax.ShapeDtypeStruct((2, 1000, *more), kind)
+        for more, kind in (((100,), dtype), ((20,), dtype), ((), jnp.bool_), ((), jnp.int32))
+    ]
+    lowered = jax.jit(program).trace(*shapes).lower(lowering_platforms=(platform,))
+    assert "affinity_aggregate" in lowered.as_text()
