@@ -63,7 +63,9 @@ def test_four_devices_agree_with_one(config, network, mask):
     config.target.options.ramp = "constant"
     config.model.auxiliary = True
     one, four = Run(config, 1), Run(config, 4)
-    for seed in range(3):
+    # Batches on which no activation is within rounding of 0: with seeds 0 to 2, one ReLU of a
+    # hundred thousand switches in some versions of JAX, and its gradient jumps.
+    for seed in range(10, 13):
         batch = draw_batch(seed, 8)
         expected, found = one.take(batch), four.take(batch)
         assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
