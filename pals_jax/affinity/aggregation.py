@@ -31,10 +31,13 @@ IMPLEMENTATIONS = ("auto", *_IMPLEMENTATIONS)
 _DENSE_LIMIT_BYTES = 64 * 2**20
 
 
-def able(similarity: str) -> list[str]:
-    """The implementations that can do a similarity, "auto" first."""
-    can = (name for name, known in _IMPLEMENTATIONS.items() if similarity in known.similarities)
-    return ["auto", *can]
+def able(similarity: str, mesh: Mesh | None = None) -> list[str]:
+    """The implementations that can do a similarity, on a mesh if one is given, "auto" first."""
+    return ["auto"] + [
+        name
+        for name, known in _IMPLEMENTATIONS.items()
+        if similarity in known.similarities and (mesh is None or known.shares_an_image)
+    ]
 
 
 def choose(
@@ -132,16 +135,21 @@ def aggregate(
     kernel = Kernel(similarity, temperature, power, features.dtype.name)
     if tile_size is not None and tile_size < 1:
         raise ValueError(f"tile_size must be at least 1 or None, found {tile_size}")
-    features, values = jax.lax.stop_gradient((features, values))
+    if implementation not in (can := able(similarity, mesh)):
+        raise ValueError(
+            f"implementation {implementation!r} cannot do similarity {similarity!r}"
+            + (" on a mesh" if mesh is not None else "")
+            + f"; these can: {can}"
+        )
     if implementation == "auto":
         implementation, _ = choose(features, similarity=similarity, mesh=mesh)
-    implement = _implementation_of(implementation, similarity, mesh)
+    features, values = jax.lax.stop_gradient((features, values))
     if valid is None:
         valid = jnp.ones(features.shape[:2], bool)
     features = jnp.where(valid[..., None], features, 0)
     is_source = valid if correct is None else valid & correct
     values = jnp.where(is_source[..., None], values, 0)
-    aggregated, served = implement(
+    aggregated, served = _IMPLEMENTATIONS[implementation].aggregate(
         kernels.unit_features(features),
         values,
         is_source,
@@ -187,19 +195,3 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
             )
         if not jnp.issubdtype(array.dtype, kind):
             raise ValueError(f"{name} must be {called}, found {array.dtype}")
-
-
-def _implementation_of(name: str, similarity: str, mesh: Mesh | None) -> Callable:
-    able = {
-        known: implementation.aggregate
-        for known, implementation in _IMPLEMENTATIONS.items()
-        if similarity in implementation.similarities
-        and (mesh is None or implementation.shares_an_image)
-    }
-    if name not in able:
-        raise ValueError(
-            f"implementation {name!r} cannot do similarity {similarity!r}"
-            + (" on a mesh" if mesh is not None else "")
-            + f"; these can: {list(able)} or 'auto'"
-        )
-    return able[name]

@@ -126,7 +126,9 @@ def _by_symmetry(
         upper, lower = pair
         weight = weights(upper, lower)
         sums = sums.at[upper].add(kernels.product("rs,sk->rk", weight, tiles.held[lower]))
-        return sums.at[lower].add(kernels.product("rs,rk->sk", weight, tiles.held[upper])), None
+        # The result comes transposed, so that XLA on a CPU does not transpose the weights instead.
+        of_lower = kernels.product("rs,rk->ks", weight, tiles.held[upper])
+        return sums.at[lower].add(of_lower.T), None
 
     diagonal = np.arange(len(tiles.unit))
     of_an_image = np.stack(np.triu_indices(count, k=1), axis=-1)

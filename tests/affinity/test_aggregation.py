@@ -437,7 +437,7 @@ GOOD = {"features": np.ones((1, 4, 2), np.float32), "values": np.ones((1, 4, 3),
         ({"implementation": "linear"}, "'linear' cannot do similarity 'exp_cosine'.*'dense'"),
         (
             {"implementation": "dense", "mesh": sharding.data_mesh(1)},
-            r"'dense' cannot .*on a mesh.*\['tiled'\]",
+            r"'dense' cannot .*on a mesh.*\['auto', 'tiled'\]",
         ),
     ],
 )
