@@ -3,7 +3,7 @@
 Command: python -m pals_jax.main --config=configs/folder.py --workdir=runs/photos
     --config.data.root=FOLDER --config.data.classes="('background', 'leaf', 'fruit')"
 
-Hardware: one or two processor cores, 10 to 15 minutes; a GPU has room for
+Hardware: one or two processor cores, 10 to 20 minutes; a GPU has room for
 --config.model.name=deeplabv3plus_resnet50 --config.model.width=64. mIoU depends on the images.
 """
 

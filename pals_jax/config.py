@@ -8,6 +8,7 @@ data is checked.
 import dataclasses
 import difflib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +193,10 @@ def _check_fields(found: dict, expected: dict, path: str = "config") -> None:
                 )
             _check_fields(value, expected[name], f"{path}.{name}")
         elif not isinstance(expected[name], dict) and not _same_type(value, expected[name]):
+            example = f", as {expected[name]!r}" if expected[name] else ""
             raise ConfigError(
-                f"{path}.{name} must be of type {type(expected[name]).__name__}, found {value!r}"
+                f"{path}.{name} must be of type {type(expected[name]).__name__}{example}, found "
+                f"{value!r}"
             )
     for name in expected:
         if name not in found:
@@ -201,9 +204,13 @@ def _check_fields(found: dict, expected: dict, path: str = "config") -> None:
 
 
 def _same_type(value: Any, default: Any) -> bool:
-    """An int does for a float and a list for a tuple; True is no int."""
+    """An int does for a float and a list for a tuple; True is no int, and inf and NaN no float."""
     accepted = {float: (float, int), tuple: (tuple, list)}.get(type(default), (type(default),))
-    return type(value) in accepted
+    if type(value) not in accepted:
+        return False
+    if isinstance(default, tuple) and default:
+        return all(_same_type(entry, default[0]) for entry in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _check_values(config: ConfigDict) -> None:
@@ -219,6 +226,8 @@ def _check_values(config: ConfigDict) -> None:
         require(value_of(field) >= 1, field, "at least 1")
     for field in _AT_LEAST_ZERO:
         require(value_of(field) >= 0, field, "at least 0")
+    for field in ("seed", "data.subset_seed"):
+        require(value_of(field) < 2**31, field, "below 2³¹")
     for field in ("optimizer.learning_rate", "optimizer.power", "optimizer.head_multiplier"):
         require(value_of(field) > 0, field, "above 0")
     require(0 <= config.optimizer.momentum < 1, "optimizer.momentum", "in [0, 1)")
@@ -233,7 +242,7 @@ def _check_values(config: ConfigDict) -> None:
     require(config.model.dtype in ("float32", "bfloat16"), "model.dtype", "float32 or bfloat16")
     require(config.model.output_stride in (8, 16), "model.output_stride", "8 or 16")
     crop = config.data.crop_size
-    require(len(crop) == 2 and all(isinstance(side, int) and side >= 1 for side in crop),
+    require(len(crop) == 2 and all(side >= 1 for side in crop),
           "data.crop_size", "(height, width) in whole pixels")  # fmt: skip
     require(not any(side % config.model.output_stride for side in crop), "data.crop_size",
           f"multiples of config.model.output_stride = {config.model.output_stride}")  # fmt: skip
@@ -245,7 +254,7 @@ def _check_values(config: ConfigDict) -> None:
     )
     require(0 <= config.predict.opacity <= 1, "predict.opacity", "in [0, 1]")
     checkpoint = config.eval.checkpoint
-    require(checkpoint in ("latest", "best") or checkpoint.isdigit(), "eval.checkpoint",
+    require(checkpoint in ("latest", "best") or checkpoint.isdecimal(), "eval.checkpoint",
           '"latest", "best" or a step')  # fmt: skip
 
 
@@ -265,9 +274,12 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
     Raises:
       ConfigError: naming the fields, their saved and their new values.
     """
+    different = changes(saved, config)
+    if "target.name" in different:  # says it all: the options of two targets have little in common
+        different = {k: v for k, v in different.items() if not k.startswith("target.options.")}
     changed = [
         f"config.{field}: {workdir} was trained with {old!r}, now {new!r}"
-        for field, (old, new) in changes(saved, config).items()
+        for field, (old, new) in different.items()
         if field.split(".")[0] not in _FREE_SECTIONS and field not in _FREE_FIELDS
     ]
     if changed:

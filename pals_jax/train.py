@@ -7,6 +7,7 @@ that it is finished.
 import contextlib
 import fcntl
 import json
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +87,10 @@ def train_and_evaluate(
 @contextlib.contextmanager
 def _exclusive(workdir: Path) -> Iterator[None]:
     """Holds the work directory, so that no second process trains in it."""
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir} cannot be a folder: {error}") from error
     with (workdir / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,7 +126,7 @@ def _check_reported(config: ConfigDict, run_data: RunData) -> None:
         raise ConfigError(
             'config.eval.checkpoint is "best", but config.data.dev, to choose on, is empty'
         )
-    if which.isdigit() and int(which) != config.total_steps:
+    if which.isdecimal() and int(which) != config.total_steps:
         raise ConfigError(
             f"config.eval.checkpoint is {which}, but training keeps only the latest, which will be "
             f"{config.total_steps}, and the best: use latest or best"
@@ -130,7 +134,13 @@ def _check_reported(config: ConfigDict, run_data: RunData) -> None:
 
 
 def _already_finished(workdir: Path, changes: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
-    result = json.loads((workdir / "result.json").read_text())
+    path = workdir / "result.json"
+    try:
+        result = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{path} is damaged ({error}): remove it, and the same command evaluates again"
+        ) from error
     print(evaluate.table(result))
     print(
         f"{workdir} is finished; nothing was done. --mode=evaluate evaluates it again; another "
@@ -276,7 +286,7 @@ class _Run:
             + ", ".join(str(self.workdir / n) for n in written if (self.workdir / n).exists())
         )
         print(
-            f"next: python -m pals_jax.main --mode=predict --workdir={self.workdir} "
+            f"next: {sys.executable} -m pals_jax.main --mode=predict --workdir={self.workdir} "
             "--config.predict.images=FOLDER_OF_PHOTOS"
         )
         return result
@@ -318,12 +328,14 @@ class _Run:
         steps = [(ids, jax.device_get(metrics)) for ids, metrics in pending]
         for number, (ids, metrics) in enumerate(steps, self.step - len(steps) + 1):
             if not metrics["finite"]:
+                shown = f"loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}"
+                if np.isfinite([metrics["loss"], metrics["gradient_norm"]]).all():
+                    shown += ", both finite, unlike the new parameters or statistics"
                 latest = self.checkpoints.latest
                 saved = f"the last good checkpoint is step {latest} in {self.checkpoints.folder}"
                 raise NonFiniteError(
-                    f"step {number} gave NaN or inf (loss {metrics['loss']}, gradient norm "
-                    f"{metrics['gradient_norm']}); its "
-                    f"images: {', '.join(ids) or 'without ids'}.\nIt changed nothing; "
+                    f"step {number} gave NaN or inf ({shown}); its images: "
+                    f"{', '.join(ids) or 'without ids'}.\nIt changed nothing; "
                     f"{'no checkpoint was written yet' if latest is None else saved}. Check these "
                     "images for NaN; else train with a lower config.optimizer.learning_rate in "
                     "another --workdir."

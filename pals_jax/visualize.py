@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 Palette = Sequence[tuple[int, int, int]]
 
 _CAPTION_HEIGHT = 14
+# Of a picture in a panel: no caption is longer.
+_LEAST_WIDTH = 192
 _SWATCH = 10
 # White, because black is the background in the colours of PASCAL VOC.
 _NO_LABEL = (255, 255, 255)
@@ -44,6 +46,8 @@ def heat(values: np.ndarray, highest: float) -> np.ndarray:
 def panel(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str]) -> np.ndarray:
     """Lays pictures of one size out in a grid, with a caption above each column.
 
+    Small pictures are enlarged by a whole factor, so that the captions fit.
+
     Args:
       rows: uint8 pictures [H,W,3], one list per row.
       captions: one per column.
@@ -51,6 +55,8 @@ def panel(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str]) -> np.n
     Returns:
       uint8 [H',W',3].
     """
+    factor = -(-_LEAST_WIDTH // rows[0][0].shape[1])
+    rows = [[picture.repeat(factor, 0).repeat(factor, 1) for picture in row] for row in rows]
     grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
     width = rows[0][0].shape[1]
     canvas = Image.new("RGB", (grid.shape[1], grid.shape[0] + _CAPTION_HEIGHT), "white")

@@ -155,6 +155,15 @@ def test_pairwise_similarity_of_equal_and_of_zero_features():
     assert np.isfinite(gradient).all()
 
 
+def test_pairwise_similarity_of_one_geometry_in_two_bases():
+    rng = np.random.default_rng(7)
+    teacher = rng.normal(size=(1, 200, 16)).astype(np.float32)
+    rotation = np.linalg.qr(rng.normal(size=(16, 16)))[0]
+    student = (teacher @ rotation).astype(np.float32)
+    value = losses.pairwise_similarity_loss(teacher, student, np.ones((1, 200), bool))
+    assert abs(float(value)) < 3e-8
+
+
 def test_pairwise_similarity_names_what_does_not_fit():
     teacher, student, mask = draw_pair(0.1)
     with pytest.raises(ValueError, match=r"student .*\(2, 50, 24\).*\(2, 49, 24\)"):

@@ -83,6 +83,10 @@ def test_train_evaluate_and_predict(folder, tmp_path):
     code, shown = run(*camvid(folder, tmp_path))
     assert code == 0
     assert "is finished" in shown
+    (tmp_path / "result.json").write_text("{")
+    code, shown = run(*camvid(folder, tmp_path))
+    assert code != 0
+    assert f"{tmp_path / 'result.json'} is damaged" in shown
 
 
 def test_sigterm_saves_and_exits_with_its_code(folder, tmp_path):
@@ -116,11 +120,12 @@ def test_sigterm_saves_and_exits_with_its_code(folder, tmp_path):
         (["--mode=predict"], "config.json is missing"),
         (["--mode=test"], "train"),
         (["--config=configs/demo.py", "stray"], "stray"),
+        (["--config=configs/demo.py", "--workdir=README.md"], "README.md cannot be a folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_bad_commands_are_explained_without_a_traceback(arguments, told, tmp_path):
-    code, shown = run(*arguments, f"--workdir={tmp_path}")
+    code, shown = run(f"--workdir={tmp_path}", *arguments)
     assert code != 0
     assert told in shown
     assert "Traceback" not in shown

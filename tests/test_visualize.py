@@ -30,11 +30,11 @@ def test_training_panel_holds_the_pictures_in_order(dtype):
     labels, predictions = np.zeros((2, 8, 10), int), np.ones((2, 8, 10), int)
     soft = np.full((2, 8, 10, 2), 0.5, np.float32)
     found = visualize.training_panel(images, labels, predictions, soft, ("a", "b"), PALETTE)
-    first_row = 14 + 4  # below the captions
+    first_row = 14 + 4  # below the captions; 10 pixels are enlarged to 200
     np.testing.assert_array_equal(
-        found[first_row, [5, 15, 25, 35]], [[51] * 3, [255, 0, 0], [0, 255, 0], [255] * 3]
+        found[first_row, [100, 300, 500, 700]], [[51] * 3, [255, 0, 0], [0, 255, 0], [255] * 3]
     )
-    legend = found[:, 40:].reshape(-1, 3).tolist()
+    legend = found[:, 800:].reshape(-1, 3).tolist()
     assert [255, 0, 0] in legend
     assert [0, 255, 0] in legend
 

@@ -52,7 +52,11 @@ def choose(
 
     Returns:
       The name of the implementation and the reason in words.
+
+    Raises:
+      ValueError: there is no such similarity.
     """
+    kernels.check_similarity(similarity)
     if mesh is not None:
         return "tiled", "a mesh is given, to divide the work on each image among its devices"
     if similarity in linear.SIMILARITIES:
@@ -97,7 +101,8 @@ def aggregate(
     accumulation. No gradient flows through the result.
 
     Args:
-      features: [B,N,D] float32 or bfloat16.
+      features: [B,N,D] float32 or bfloat16. One that is NaN or inf in a valid pixel makes the whole
+        image NaN, so that it is noticed.
       values: [B,N,K] float32 or bfloat16, for PALS the class probabilities of each pixel.
       similarity: "exp_cosine", "linear_cosine", "relu_cosine" or "uniform".
       temperature: τ ≥ 10⁻³⁰, used by exp_cosine only. A static Python number.
@@ -110,9 +115,11 @@ def aggregate(
       implementation: "dense" (one matrix, the reference), "tiled" (O(N) memory), "linear" (no pairs
           at all, for linear_cosine and uniform), "pallas" (fused kernels for GPU and TPU,
           interpreted elsewhere), or "auto" (see `choose`).
-      tile_size: rows and sources per tile, "tiled" and "pallas" only; their defaults where None.
+      tile_size: rows and sources per tile of "tiled" and "pallas", which have defaults; no matter
+        to the others.
       mesh: divides the work on each image among its devices, "tiled" only, for one large image.
-        None leaves the distribution to JAX, which divides a batch over devices by itself.
+        None leaves the distribution to JAX, which divides a batch over devices by itself; only of
+        "pallas" each device then computes the whole batch.
 
     Returns:
       aggregated: [B,N,K] float32, 0 in rows without a source.
@@ -159,7 +166,10 @@ def aggregate(
         tile_size=tile_size,
         mesh=mesh,
     )
-    has_source = valid & served
+    # The comparisons of the masks are False for NaN, which would pass for a row without sources.
+    broken = jnp.any(~jnp.isfinite(features), axis=(1, 2))[:, None]
+    has_source = valid & (served | broken)
+    aggregated = jnp.where(broken[..., None], jnp.nan, aggregated)
     return jnp.where(has_source[..., None], aggregated, 0), has_source
 
 

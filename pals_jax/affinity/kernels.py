@@ -6,6 +6,7 @@ that a small temperature or a large power never underflows a whole row to zero.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -49,15 +50,14 @@ class Kernel:
     dtype: str
 
     def __post_init__(self):
-        if self.similarity not in SIMILARITIES:
-            raise ValueError(f"similarity must be one of {SIMILARITIES}, found {self.similarity!r}")
-        if not self.temperature >= LEAST_TEMPERATURE:
+        check_similarity(self.similarity)
+        if not LEAST_TEMPERATURE <= self.temperature < math.inf:
             raise ValueError(
                 f"temperature must be > 0 (and at least {LEAST_TEMPERATURE}, for the sake of "
-                f"float32), found {self.temperature}"
+                f"float32) and finite, found {self.temperature}"
             )
-        if not self.power > 0:
-            raise ValueError(f"power must be > 0, found {self.power}")
+        if not 0 < self.power < math.inf:
+            raise ValueError(f"power must be > 0 and finite, found {self.power}")
 
     @property
     def margin(self) -> float:
@@ -94,6 +94,12 @@ class Kernel:
                 positive, self.power * jnp.log(jnp.where(positive, cosine, 1)), -jnp.inf
             )
         return jnp.zeros_like(cosine)
+
+
+def check_similarity(name: str) -> None:
+    """Raises ValueError unless it is one of SIMILARITIES."""
+    if name not in SIMILARITIES:
+        raise ValueError(f"similarity must be one of {SIMILARITIES}, found {name!r}")
 
 
 def unit_features(features: Float[Array, "b n d"]) -> Float[Array, "b n d"]:

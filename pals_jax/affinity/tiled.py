@@ -29,19 +29,22 @@ DEFAULT_TILE_SIZE = 1024
 
 
 class _Tiles(NamedTuple):
-    """The pixels of a batch in T tiles of S, those of an image one after the other.
+    """The pixels of each image in T tiles of S.
+
+    The tiles come first and the images second, so that a job indexes the one and JAX may divide the
+    other among devices.
 
     Attributes:
-      unit: [T,S,D], unit features.
-      held: [T,S,K+1], see `kernels.with_ones`.
-      is_source: [T,S]; padding is no source.
-      labels: [T,S] or None.
+      unit: [T,B,S,D], unit features.
+      held: [T,B,S,K+1], see `kernels.with_ones`.
+      is_source: [T,B,S]; padding is no source.
+      labels: [T,B,S] or None.
     """
 
-    unit: Float[Array, "t s d"]
-    held: Float[Array, "t s k1"]
-    is_source: Bool[Array, "t s"]
-    labels: Int[Array, "t s"] | None
+    unit: Float[Array, "t b s d"]
+    held: Float[Array, "t b s k1"]
+    is_source: Bool[Array, "t b s"]
+    labels: Int[Array, "t b s"] | None
 
 
 def aggregate(
@@ -62,27 +65,28 @@ def aggregate(
     size = -(-pixels // count)
 
     def in_tiles(array: Array) -> Array:
-        """[B,N,...] -> [B·count,S,...]."""
+        """[B,N,...] -> [count,B,S,...]."""
         padding = [(0, 0), (0, count * size - pixels)] + [(0, 0)] * (array.ndim - 2)
-        return jnp.pad(array, padding).reshape(batch * count, size, *array.shape[2:])
+        in_rows = jnp.pad(array, padding).reshape(batch, count, size, *array.shape[2:])
+        return jnp.moveaxis(in_rows, 1, 0)
 
     held = kernels.with_ones(values, is_source)
     tiled_labels = None if labels is None else in_tiles(labels)
     tiles = _Tiles(in_tiles(unit), in_tiles(held), in_tiles(is_source), tiled_labels)
     way = _by_symmetry if kernel.is_bounded else _by_rows
-    add_up = functools.partial(way, count=count, kernel=kernel, exclude_self=exclude_self)
+    add_up = functools.partial(way, kernel=kernel, exclude_self=exclude_self)
     sums = add_up(tiles, lambda jobs: jobs) if mesh is None else _on_devices(add_up, tiles, mesh)
-    sums = sums.reshape(batch, count * size, -1)[:, :pixels]
+    sums = jnp.moveaxis(sums, 0, 1).reshape(batch, count * size, -1)[:, :pixels]
     total = sums[..., -1:]
     served = total > 0
     return sums[..., :-1] / jnp.where(served, total, 1), served[..., 0]
 
 
-def _on_devices(add_up, tiles: _Tiles, mesh: Mesh) -> Float[Array, "t s k1"]:
+def _on_devices(add_up, tiles: _Tiles, mesh: Mesh) -> Float[Array, "t b s k1"]:
     """Adds up on all devices of a mesh, each a share of the jobs."""
     names = tuple(mesh.axis_names)
 
-    def add_up_share(tiles: _Tiles) -> Float[Array, "t s k1"]:
+    def add_up_share(tiles: _Tiles) -> Float[Array, "t b s k1"]:
         def share(jobs: np.ndarray) -> Array:
             # Every device takes as many; those beyond the end add to a tile that does not exist,
             # which JAX drops.
@@ -102,56 +106,55 @@ def _on_devices(add_up, tiles: _Tiles, mesh: Mesh) -> Float[Array, "t s k1"]:
 
 
 def _by_symmetry(
-    tiles: _Tiles, share, *, count: int, kernel: Kernel, exclude_self: bool
-) -> Float[Array, "t s k1"]:
+    tiles: _Tiles, share, *, kernel: Kernel, exclude_self: bool
+) -> Float[Array, "t b s k1"]:
     """Σ_v M_uv κ_uv [values_v, 1] for all rows u, up to the constant factor of `Kernel.weight`.
 
-    A job is a tile on the diagonal, or a pair of tiles of one image.
+    A job is a tile on the diagonal, or a pair of tiles, of all images at once.
     """
 
-    def weights(rows: Int[Array, ""], sources: Int[Array, ""]) -> Float[Array, "s s"]:
+    def weights(rows: Int[Array, ""], sources: Int[Array, ""]) -> Float[Array, "b s s"]:
         weight = kernel.weight(kernels.cosine(tiles.unit[rows], tiles.unit[sources]))
         if tiles.labels is None:
             return weight
-        same = tiles.labels[rows][:, None] == tiles.labels[sources][None, :]
+        same = tiles.labels[rows][:, :, None] == tiles.labels[sources][:, None, :]
         return jnp.where(same, weight, 0)
 
     def add_diagonal(sums, tile):
         weight = weights(tile, tile)
         if exclude_self:
-            weight = jnp.where(jnp.eye(len(weight), dtype=bool), 0, weight)
-        return sums.at[tile].add(kernels.product("rs,sk->rk", weight, tiles.held[tile])), None
+            weight = jnp.where(jnp.eye(weight.shape[-1], dtype=bool), 0, weight)
+        return sums.at[tile].add(kernels.product("brs,bsk->brk", weight, tiles.held[tile])), None
 
     def add_pair(sums, pair):
         upper, lower = pair
         weight = weights(upper, lower)
-        sums = sums.at[upper].add(kernels.product("rs,sk->rk", weight, tiles.held[lower]))
+        sums = sums.at[upper].add(kernels.product("brs,bsk->brk", weight, tiles.held[lower]))
         # The result comes transposed, so that XLA on a CPU does not transpose the weights instead.
-        of_lower = kernels.product("rs,rk->ks", weight, tiles.held[upper])
-        return sums.at[lower].add(of_lower.T), None
+        of_lower = kernels.product("brs,brk->bks", weight, tiles.held[upper])
+        return sums.at[lower].add(jnp.matrix_transpose(of_lower)), None
 
-    diagonal = np.arange(len(tiles.unit))
-    of_an_image = np.stack(np.triu_indices(count, k=1), axis=-1)
-    pairs = (diagonal[::count, None, None] + of_an_image).reshape(-1, 2)
+    count = len(tiles.unit)
+    diagonal = np.arange(count)
+    pairs = np.stack(np.triu_indices(count, k=1), axis=-1)
     sums = jnp.zeros(tiles.held.shape, jnp.float32)
     sums, _ = jax.lax.scan(add_diagonal, sums, share(diagonal))
     return jax.lax.scan(add_pair, sums, share(pairs))[0]
 
 
 def _by_rows(
-    tiles: _Tiles, share, *, count: int, kernel: Kernel, exclude_self: bool
-) -> Float[Array, "t s k1"]:
+    tiles: _Tiles, share, *, kernel: Kernel, exclude_self: bool
+) -> Float[Array, "t b s k1"]:
     """Σ_v M_uv κ_uv/κ_u* [values_v, 1] for all rows u, κ_u* the largest κ of the row.
 
     Who has no source gets 0; who has one gets a last entry of at least 1. A job is a tile of rows.
     """
-    size, channels = tiles.held.shape[1:]
+    count, batch, size, channels = tiles.held.shape
     within = jnp.arange(size)
 
     def add_rows(sums, rows):
-        def visit(carry, offset):
+        def visit(carry, sources):
             largest, sums = carry
-            sources = rows // count * count + offset
             cosine = kernels.cosine(tiles.unit[rows], tiles.unit[sources])
             mask = kernels.pair_mask(
                 rows * size + within,
@@ -167,14 +170,14 @@ def _by_rows(
             # be NaN.
             reference = jnp.where(jnp.isfinite(new_largest), new_largest, 0)
             shrink = jnp.exp(largest - reference)
-            weight = jnp.exp(log_weight - reference[:, None])
-            sums = sums * shrink[:, None]
-            sums += kernels.product("rs,sk->rk", weight, tiles.held[sources])
+            weight = jnp.exp(log_weight - reference[..., None])
+            sums = sums * shrink[..., None]
+            sums += kernels.product("brs,bsk->brk", weight, tiles.held[sources])
             return (new_largest, sums), None
 
-        start = (jnp.full(size, -jnp.inf), jnp.zeros((size, channels)))
+        start = (jnp.full((batch, size), -jnp.inf), jnp.zeros((batch, size, channels)))
         (_, of_rows), _ = jax.lax.scan(visit, start, jnp.arange(count))
         return sums.at[rows].add(of_rows), None
 
     sums = jnp.zeros(tiles.held.shape, jnp.float32)
-    return jax.lax.scan(add_rows, sums, share(np.arange(len(tiles.unit))))[0]
+    return jax.lax.scan(add_rows, sums, share(np.arange(count)))[0]

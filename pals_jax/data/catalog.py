@@ -134,7 +134,9 @@ def dataset_info(config: Any) -> Dataset:
     entry = CATALOG[config.name]
     given = {
         "classes": tuple(config.classes),
-        "palette": tuple(tuple(colour) for colour in config.palette),
+        "palette": tuple(
+            tuple(colour) if isinstance(colour, list) else colour for colour in config.palette
+        ),
         "images": config.images,
         "masks": config.masks,
     }
@@ -162,7 +164,8 @@ def _check(dataset: Dataset) -> None:
             f"config.data.palette has {len(palette)} colours for {len(classes)} classes."
         )
     for colour in palette:
-        if len(colour) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
+        fits = isinstance(colour, tuple) and len(colour) == 3
+        if not fits or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
             raise DataError(f"config.data.palette: {colour!r} is not (R, G, B) in 0..255.")
     if not len(classes) <= ignore <= 65535:
         raise DataError(

@@ -15,8 +15,8 @@ from jaxtyping import Array, Bool, Float
 
 from pals_jax.resize import on_grid
 
-# With fewer input channels, the products of `_nine_products` are too thin to pay.
-_MIN_CHANNELS_FOR_PRODUCTS = 256
+# With fewer input channels, products over channels are too thin to pay.
+_MIN_CHANNELS_FOR_PRODUCTS = 64
 
 # On images of at most so many dilations, taps are cropped: that saves a third of the products at
 # four, and all but a ninth at one.
@@ -141,25 +141,16 @@ def convolve(
     size, _, channels, _ = kernel.shape
     if size == 1:
         return x[:, ::stride, ::stride] @ kernel[0, 0]
-
-    def library(x, kernel):
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(stride, stride),
-            padding=[(dilation * (size // 2),) * 2] * 2,
-            rhs_dilation=(dilation, dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-
     if size == 3 and stride == 1 and channels >= _MIN_CHANNELS_FOR_PRODUCTS:
+        few_borders = min(x.shape[1:3]) <= _FEW_BORDERS * dilation
+        products = _cropped_taps if few_borders else _convolve_for_cpu
         return jax.lax.platform_dependent(
             x,
             kernel,
-            cpu=lambda x, kernel: _nine_products(x, kernel, dilation),
-            default=library,
+            cpu=lambda x, kernel: products(x, kernel, dilation),
+            default=lambda x, kernel: _convolve(x, kernel, 1, dilation),
         )
-    return library(x, kernel)
+    return _convolve(x, kernel, stride, dilation)
 
 
 def zero_padding(
@@ -184,34 +175,73 @@ def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b p q c"]:
     return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
+def _convolve(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], stride: int, dilation: int
+) -> Float[Array, "b p q o"]:
+    """The convolution of XLA."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=[(dilation * (kernel.shape[0] // 2),) * 2] * 2,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve_for_cpu(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"], dilation: int
+) -> Float[Array, "b h w o"]:
+    """3×3 convolution of XLA at stride 1, whose kernel's gradient is nine products instead.
+
+        ∂L/∂kernel[t] = Σ_u x[u + dilation · t] ∂L/∂y[u]    over the nine taps t
+
+    XLA's own gradient of the kernel takes a CPU twice as long.
+    """
+    return _convolve(x, kernel, 1, dilation)
+
+
+def _convolve_forward(x, kernel, dilation):
+    return _convolve(x, kernel, 1, dilation), (x, kernel)
+
+
+def _convolve_backward(dilation, inputs, gradient):
+    x, kernel = inputs
+    (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, 1, dilation), x)[1](gradient)
+    height, width = x.shape[1:3]
+    border = (dilation, dilation)
+    padded = jnp.pad(x, ((0, 0), border, border, (0, 0)))
+    taps = [
+        jnp.einsum("bhwi,bhwo->io", padded[:, row:, column:][:, :height, :width], gradient)
+        for row in (0, dilation, 2 * dilation)
+        for column in (0, dilation, 2 * dilation)
+    ]
+    return of_x, jnp.stack(taps).reshape(kernel.shape)
+
+
+_convolve_for_cpu.defvjp(_convolve_forward, _convolve_backward)
+
+
 @functools.partial(jax.checkpoint, static_argnums=2)
-def _nine_products(
+def _cropped_taps(
     x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"], dilation: int
 ) -> Float[Array, "b h w o"]:
     """3×3 convolution at stride 1: y[u] = Σ_t x[u + dilation · t] · kernel[t] over the nine taps t.
 
     Where the dilation is large for the image, as at rate 12 on 16×16 cells, most taps lie beyond
-    the border and multiply zeros; then each tap multiplies only where it falls on the image.
+    the border and multiply zeros; each tap multiplies only where it falls on the image.
 
     The checkpoint keeps x for the gradient instead of its nine shifted copies.
     """
     height, width = x.shape[1:3]
     offsets = (-dilation, 0, dilation)
-    if min(height, width) > _FEW_BORDERS * dilation:
-        border = (dilation, dilation)
-        padded = jnp.pad(x, ((0, 0), border, border, (0, 0)))
-        taps = [
-            padded[:, dilation + row :, dilation + column :][:, :height, :width] @ kernel[i, j]
-            for i, row in enumerate(offsets)
-            for j, column in enumerate(offsets)
-        ]
-    else:
-        taps = [
-            _where_it_falls(x, row, column, kernel[i, j])
-            for i, row in enumerate(offsets)
-            for j, column in enumerate(offsets)
-            if abs(row) < height and abs(column) < width
-        ]
+    taps = [
+        _where_it_falls(x, row, column, kernel[i, j])
+        for i, row in enumerate(offsets)
+        for j, column in enumerate(offsets)
+        if abs(row) < height and abs(column) < width
+    ]
     return sum(taps[1:], start=taps[0])
 
 

@@ -8,6 +8,7 @@ here.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -114,10 +115,10 @@ class Pals(Target):
             ("softmax_temperature", 0),
         ):
             found = getattr(self, option)
-            if not found > 0 or found < least:
+            if not 0 < found < math.inf or found < least:
                 raise OptionError(
-                    f"option {option} of pals must be > 0{f', at least {least}' if least else ''}, "
-                    f"found {found}"
+                    f"option {option} of pals must be > 0{f', at least {least}' if least else ''} "
+                    f"and finite, found {found}"
                 )
         for option in ("stride", "tile_size"):
             if getattr(self, option) < 0:

@@ -344,6 +344,83 @@ def test_labels_of_any_value_make_their_own_classes(implementation, similarity):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@each_implementation_of(*affinity.SIMILARITIES)
+def test_a_valid_pixel_that_is_not_finite_makes_its_image_nan(implementation, similarity):
+    _, features, values = draw(seed=3)
+    features[0, 3, 1] = np.nan
+    found, has_source = call(implementation, features, values, similarity=similarity)
+    assert np.isnan(found[0]).all()
+    assert has_source.all()
+    assert np.isfinite(found[1]).all()
+
+
+def test_linear_leaves_no_rounding_of_the_self_pair():
+    # Nearly all mass on one class: what a row holds itself is subtracted from a sum of nearly it.
+    rng, features, _ = draw(seed=0, pixels=256, dimension=32)
+    logits = np.where(np.arange(256)[:, None] % 50 == 0, 12 * rng.normal(size=(256, 11)), 0)
+    logits[..., 3] += 30
+    values = jnp.broadcast_to(jax.nn.softmax(jnp.asarray(logits)), (2, 256, 11))
+    labels = rng.integers(0, 11, (2, 256))
+    found, _ = call("linear", features, values, labels=labels, similarity="linear_cosine")
+    assert found.min() >= 0
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+
+
+@each_implementation_of("linear_cosine")
+def test_one_source_among_many_opposite_ones(implementation, similarity):
+    # In bfloat16, row 0 sees pixel 1 at cosine 0 and 298 pixels at cosine -1.
+    features = np.zeros((1, 300, 2), np.float32)
+    features[0, 0], features[0, 1], features[0, 2:] = (1, 0), (0, 1), (-1, 0)
+    values = np.eye(3, dtype=np.float32)[[0, 1] + [2] * 298][None]
+    found, has_source = call(
+        implementation, features.astype(jnp.bfloat16), values, similarity=similarity
+    )
+    np.testing.assert_allclose(found[0, 0], [0, 1, 0], atol=1e-6)
+    assert has_source[0, 0]
+
+
+@each_implementation_of("linear_cosine")
+def test_nearly_opposite_features_are_exact(implementation, similarity):
+    rng, _, values = draw(seed=5, batch=1, pixels=256)
+    direction = np.array([1.0, 0, 0, 0])
+    features = (0.05 * rng.normal(size=(1, 256, 4)) - direction).astype(np.float32)
+    features[0, 0] = direction
+    expected, _ = reference.aggregate(features, values, similarity=similarity)
+    found, _ = call(implementation, features, values, similarity=similarity)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@each_implementation_of("linear_cosine")
+def test_bfloat16_values_do_not_round_float32_features(implementation, similarity):
+    feature = np.random.default_rng(0).normal(size=8)
+    features = np.stack([feature, -feature, -feature])[None].astype(np.float32)
+    values = jnp.eye(3, dtype=jnp.bfloat16)[None]
+    found, has_source = call(implementation, features, values, similarity=similarity)
+    assert has_source[0].tolist() == [False, True, True]
+    np.testing.assert_array_equal(found[0], [[0, 0, 0], [0, 0, 1], [0, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("implementation", "options"),
+    [
+        ("dense", {}),
+        ("tiled", {}),
+        ("tiled", {"temperature": 0.01}),
+        ("linear", {"similarity": "linear_cosine"}),
+    ],
+)
+def test_each_device_computes_its_own_images(implementation, options):
+    _, features, values = draw(seed=4, batch=4)
+    masks = {"labels": np.zeros(features.shape[:2], np.int32)}
+    expected, _ = call(implementation, features, values, **masks, **options)
+    arrays = sharding.shard_batch((features, values, masks), sharding.data_mesh(4))
+    program = jitted(implementation, **options).lower(*arrays).compile()
+    assert "all-gather" not in program.as_text()
+    found, _ = program(*arrays)
+    assert len({str(shard.index) for shard in found.addressable_shards}) == 4
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("masks", [(), ("valid", "labels", "correct")], ids=["none", "all"])
 @pytest.mark.parametrize(
     "options",
@@ -409,6 +486,8 @@ def test_choose_follows_the_size_of_the_matrix():
     )
     assert shared == "tiled"
     assert "mesh" in reason
+    with pytest.raises(ValueError, match=r"one of .*found 'cosine'"):
+        affinity.choose(jax.ShapeDtypeStruct((2, 256, 8), jnp.float32), similarity="cosine")
 
 
 GOOD = {"features": np.ones((1, 4, 2), np.float32), "values": np.ones((1, 4, 3), np.float32)}
@@ -431,6 +510,7 @@ GOOD = {"features": np.ones((1, 4, 2), np.float32), "values": np.ones((1, 4, 3),
         ({"values": np.ones((1, 4, 0), np.float32)}, r"values must not be empty"),
         ({"temperature": float("nan")}, "temperature"),
         ({"power": -1.0}, "power"),
+        ({"power": float("inf")}, "power must be > 0 and finite, found inf"),
         ({"tile_size": 0}, "tile_size"),
         ({"similarity": "cosine"}, "exp_cosine"),
         ({"implementation": "fast"}, "'fast' cannot .*'dense', 'tiled'"),

@@ -53,6 +53,7 @@ def test_an_unknown_name_gets_a_suggestion(config):
         ({"classes": ("a",)}, r"config\.data\.classes"),
         ({"classes": ("a", "a")}, "distinct"),
         ({"palette": ((0, 0, 0),)}, "1 colours for 3 classes"),
+        ({"palette": (1, 2, 3)}, r"1 is not \(R, G, B\)"),
         ({"palette": ((0, 0, 0), (1, 1, 1), (2, 2, 256))}, r"\(2, 2, 256\) is not \(R, G, B\)"),
         ({"palette": ((0, 0, 0), (1, 1, 1), (2, 2))}, r"\(2, 2\) is not"),
         ({"ignore": 2}, r"ignore=2: must be an index above the last class's, 2"),

@@ -38,8 +38,9 @@ def test_each_tap_reads_the_pixel_that_pytorch_reads(size, stride, dilation, hei
     np.testing.assert_array_equal(result, expected)
 
 
-@pytest.mark.parametrize("dilation", [1, 2, 6])  # 6 reaches beyond the image with all taps but one
-def test_nine_products_are_the_library_convolution(dilation, monkeypatch):
+# At 2 taps are cropped; 6 reaches beyond the image with all taps but one.
+@pytest.mark.parametrize("dilation", [1, 2, 6])
+def test_products_are_the_library_convolution(dilation, monkeypatch):
     x = narrow.wave((2, 5, 7, 256), 0)
     kernel = narrow.wave((3, 3, 256, 8), 1)
     cotangent = narrow.wave((2, 5, 7, 8), 2)
@@ -57,23 +58,28 @@ def test_nine_products_are_the_library_convolution(dilation, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("platform", "channels", "size", "stride", "convolutions"),
+    ("platform", "channels", "size", "stride", "side", "convolutions"),
     [
-        ("cpu", 256, 3, 1, 0),
-        ("cuda", 256, 3, 1, 1),
-        ("cpu", 255, 3, 1, 1),
-        ("cpu", 256, 3, 2, 1),
-        ("cpu", 8, 1, 1, 0),
-        ("cuda", 8, 1, 2, 0),
+        ("cpu", 64, 3, 1, 4, 0),  # cropped taps
+        ("cpu", 64, 3, 1, 5, 2),  # the kernel's gradient by products
+        ("cuda", 64, 3, 1, 4, 3),
+        ("cpu", 63, 3, 1, 4, 3),
+        ("cpu", 64, 3, 2, 4, 3),
+        ("cpu", 8, 1, 1, 4, 0),
+        ("cuda", 8, 1, 2, 4, 0),
     ],
 )
-def test_which_form_is_compiled(platform, channels, size, stride, convolutions):
-    def run(x, kernel):
-        return layers.convolve(x, kernel, stride=stride, dilation=1)
+def test_which_form_is_compiled(platform, channels, size, stride, side, convolutions):
+    def value_and_gradient(x, kernel):
+        result, pullback = jax.vjp(
+            lambda x, kernel: layers.convolve(x, kernel, stride=stride, dilation=1), x, kernel
+        )
+        return result, pullback(result)
 
-    x = jax.ShapeDtypeStruct((1, 4, 4, channels), jnp.float32)
+    x = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
     kernel = jax.ShapeDtypeStruct((size, size, channels, 2), jnp.float32)
-    text = jax.jit(run).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+    traced = jax.jit(value_and_gradient).trace(x, kernel)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") == convolutions
 
 
