@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import jax
@@ -140,6 +141,25 @@ def test_batch_norm_of_bfloat16_has_float32_arithmetic():
     np.testing.assert_allclose(norm.mean[...], [100.2], rtol=1e-6)
 
 
+def test_batch_norm_has_the_gradient_of_its_formula():
+    structure, state = nnx.split(layers.BatchNorm(3, rngs=nnx.Rngs(0)))
+    state["scale"][...] = jnp.array([1.0, 2.0, -3.0])
+    state["bias"][...] = jnp.array([0.5, 0.0, 1.0])
+    x, weight = jnp.asarray(narrow.wave((2, 5, 7, 3), 0)), narrow.wave((2, 5, 7, 3), 1)
+
+    def by_formula(state, x):
+        mean, variance = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
+        unit = (x - mean) / jnp.sqrt(variance + 1e-5)
+        return jnp.sum((unit * state["scale"][...] + state["bias"][...]) * weight)
+
+    def by_layer(state, x):
+        return jnp.sum(nnx.merge(structure, state)(x, train=True) * weight)
+
+    expected = jax.grad(by_formula, argnums=(0, 1))(state, x)
+    found = jax.grad(by_layer, argnums=(0, 1))(state, x)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), found, expected)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (4, 5), (7, 6)])
 def test_max_pool_windows_are_centred_on_even_pixels(size):
     height, width = size
@@ -149,3 +169,14 @@ def test_max_pool_windows_are_centred_on_even_pixels(size):
         for i in range(0, height, 2)
     ]
     np.testing.assert_array_equal(layers.max_pool(jnp.asarray(x))[0, ..., 0], expected)
+
+
+def test_max_pool_has_the_gradient_of_the_library():
+    x, weight = jnp.asarray(narrow.wave((2, 7, 6, 3), 0)), narrow.wave((2, 4, 3, 3), 1)
+
+    def library(x):
+        return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+    expected = jax.grad(lambda x: jnp.sum(library(x) * weight))(x)
+    found = jax.grad(lambda x: jnp.sum(layers.max_pool(x) * weight))(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
