@@ -86,6 +86,8 @@ class BatchNorm(nnx.BatchNorm):
         if not train:
             return super().__call__(x, use_running_average=True).astype(x.dtype)
         rows = x.astype(jnp.float32).reshape(-1, x.shape[-1])
+        assert self.scale is not None  # as BatchNorm is by default
+        assert self.bias is not None
         result, mean, variance = _normalise(rows, self.scale[...], self.bias[...])
         for running, new in ((self.mean, mean), (self.var, variance)):
             running[...] = self.momentum * running[...] + (1 - self.momentum) * new
