@@ -60,7 +60,7 @@ def choose(
     if mesh is not None:
         return "tiled", "a mesh is given, to divide the work on each image among its devices"
     if similarity in linear.SIMILARITIES:
-        return "linear", f"{similarity} is linear in the cosine: exact without any pair of pixels"
+        return "linear", f"{similarity} is linear in the cosine: sums over the image serve all rows"
     batch, pixels, _ = features.shape
     needed = batch * pixels**2 * 4
     told = f"{batch} matrices of {pixels}² float32 affinities take {needed / 2**20:.0f} MiB"
@@ -112,9 +112,10 @@ def aggregate(
       labels: [B,N] integers; restricts the sources of a row to pixels of its own label.
       correct: [B,N]; False takes the pixel out as a source only.
       exclude_self: whether a pixel never serves itself.
-      implementation: "dense" (one matrix, the reference), "tiled" (O(N) memory), "linear" (no pairs
-          at all, for linear_cosine and uniform), "pallas" (fused kernels for GPU and TPU,
-          interpreted elsewhere), or "auto" (see `choose`).
+      implementation: "dense" (one matrix, the reference), "tiled" (O(N) memory), "linear" (for
+          linear_cosine and uniform: no pairs at all, unless a row's sources are nearly all opposite
+          to it), "pallas" (fused kernels for GPU and TPU, interpreted elsewhere), or "auto" (see
+          `choose`).
       tile_size: rows and sources per tile of "tiled" and "pallas", which have defaults; no matter
         to the others.
       mesh: divides the work on each image among its devices, "tiled" only, for one large image.
