@@ -3,7 +3,7 @@ processor.
 
 Command: python -m pals_jax.main --config=configs/demo.py --workdir=runs/demo
 
-Hardware: two processor cores, two to four minutes. Expected mIoU on val: 27 to 28 %, see
+Hardware: two processor cores, two to four minutes. Expected mIoU on val: 26 to 28 %, see
 docs/results.md.
 """
 
