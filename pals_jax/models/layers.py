@@ -85,7 +85,8 @@ class BatchNorm(nnx.BatchNorm):
         """
         if not train:
             return super().__call__(x, use_running_average=True).astype(x.dtype)
-        rows = x.astype(jnp.float32).reshape(-1, x.shape[-1])
+        wide = jnp.promote_types(x.dtype, jnp.float32)  # float64 stays so
+        rows = x.astype(wide).reshape(-1, x.shape[-1])
         assert self.scale is not None  # as BatchNorm is by default
         assert self.bias is not None
         result, mean, variance = _normalise(rows, self.scale[...], self.bias[...])
