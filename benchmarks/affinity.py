@@ -19,7 +19,8 @@ from pals_jax import affinity
 
 DIMENSION, CLASSES = 256, 19
 BLOCK = 1024
-SIZES = (1024, 2304, 4096, 9216, 16384, 65536, 262144)
+# Multiples of BLOCK.
+SIZES = (1024, 2048, 4096, 9216, 16384, 65536, 262144)
 QUICK_SIZES = (1024, 4096)
 REFERENCE = "row maximum of f·fᵀ"
 # τ, what a case adds to the options of `aggregate`, and up to which N it runs.
