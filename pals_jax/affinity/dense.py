@@ -44,7 +44,7 @@ def affinity_matrix(
 
 
 def aggregate(
-    unit: Float[Array, "b n d"],
+    features: Float[Array, "b n d"],
     values: Float[Array, "b n k"],
     is_source: Bool[Array, "b n"],
     labels: Int[Array, "b n"] | None,
@@ -56,5 +56,6 @@ def aggregate(
 ) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
     """Aggregates `values` by the whole affinity matrix; see `pals_jax.affinity.aggregate`."""
     del tile_size, mesh  # the matrix is one tile
+    unit = kernels.unit_features(features)
     matrix, served = affinity_matrix(unit, is_source, labels, kernel, exclude_self=exclude_self)
     return kernels.product("brs,bsk->brk", matrix, values), served

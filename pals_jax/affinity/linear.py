@@ -3,7 +3,7 @@
     Σ_v (1 + f̂_u·f̂_v) p_v = Σ_v p_v + f̂_u · Σ_v f̂_v p_vᵀ
 
 The two sums over sources are the same for all rows, so the cost is that of two thin matrix
-products. The self-pair is subtracted as its own term, (1 + ‖f̂_u‖²) p_u.
+products. The self-pair is subtracted as its own term: 2 p_u, or p_u for a zero feature.
 
 The two sums cancel where nearly all sources are opposite to a row. If that befalls any row, its
 call is computed pair by pair instead.
@@ -25,7 +25,7 @@ _LEAST_MEAN = {"float32": 0.02, "bfloat16": 0.5}
 
 
 def aggregate(
-    unit: Float[Array, "b n d"],
+    features: Float[Array, "b n d"],
     values: Float[Array, "b n k"],
     is_source: Bool[Array, "b n"],
     labels: Int[Array, "b n"] | None,
@@ -40,6 +40,7 @@ def aggregate(
     With labels each class is served from its own sources, one class after the other, so the cost
     is multiplied by the number of classes in the image.
     """
+    unit = kernels.unit_features(features)
     is_cosine = kernel.similarity == "linear_cosine"
     # A product rounds to its second operand: bfloat16 values must not round float32 features.
     values = values.astype(jnp.promote_types(unit.dtype, values.dtype))
@@ -67,7 +68,7 @@ def aggregate(
         start = jnp.zeros(held.shape, jnp.float32)
         sums = jax.lax.fori_loop(0, jnp.max(rank) + 1, serve_class, start)
     if exclude_self:
-        of_self = 1 + jnp.sum(jnp.square(unit.astype(jnp.float32)), axis=-1) if is_cosine else 1
+        of_self = 1 + jnp.any(features != 0, axis=-1) if is_cosine else 1
         sums -= jnp.expand_dims(of_self, -1) * held
         count -= is_source
     served = jnp.broadcast_to(count > 0, is_source.shape)
@@ -81,7 +82,7 @@ def aggregate(
 
     def pair_by_pair() -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
         return tiled.aggregate(
-            unit,
+            features,  # not `unit`, whose memory would then be held for this branch
             values,
             is_source,
             labels,

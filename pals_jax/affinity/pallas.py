@@ -30,7 +30,7 @@ _TPU_LANES = 128
 
 
 def aggregate(
-    unit: Float[Array, "b n d"],
+    features: Float[Array, "b n d"],
     values: Float[Array, "b n k"],
     is_source: Bool[Array, "b n"],
     labels: Int[Array, "b n"] | None,
@@ -46,7 +46,7 @@ def aggregate(
     held = kernels.with_ones(values, is_source)
     labels = jnp.zeros(is_source.shape, jnp.int32) if labels is None else labels.astype(jnp.int32)
     sums = jax.lax.platform_dependent(
-        unit,
+        kernels.unit_features(features),
         held,
         is_source,
         labels,

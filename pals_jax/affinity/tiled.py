@@ -31,24 +31,23 @@ DEFAULT_TILE_SIZE = 1024
 class _Tiles(NamedTuple):
     """The pixels of each image in T tiles of S.
 
-    The tiles come first and the images second, so that a job indexes the one and JAX may divide the
-    other among devices.
+    A job indexes the tiles of all images at once; so JAX may divide the images among devices.
 
     Attributes:
-      unit: [T,B,S,D], unit features.
-      held: [T,B,S,K+1], see `kernels.with_ones`.
-      is_source: [T,B,S]; padding is no source.
-      labels: [T,B,S] or None.
+      unit: [B,T,S,D], unit features.
+      held: [B,T,S,K+1], see `kernels.with_ones`.
+      is_source: [B,T,S]; padding is no source.
+      labels: [B,T,S] or None.
     """
 
-    unit: Float[Array, "t b s d"]
-    held: Float[Array, "t b s k1"]
-    is_source: Bool[Array, "t b s"]
-    labels: Int[Array, "t b s"] | None
+    unit: Float[Array, "b t s d"]
+    held: Float[Array, "b t s k1"]
+    is_source: Bool[Array, "b t s"]
+    labels: Int[Array, "b t s"] | None
 
 
 def aggregate(
-    unit: Float[Array, "b n d"],
+    features: Float[Array, "b n d"],
     values: Float[Array, "b n k"],
     is_source: Bool[Array, "b n"],
     labels: Int[Array, "b n"] | None,
@@ -59,16 +58,16 @@ def aggregate(
     mesh: Mesh | None,
 ) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
     """Aggregates `values` tile by tile; see `pals_jax.affinity.aggregate`."""
+    unit = kernels.unit_features(features)
     batch, pixels, _ = unit.shape
     # Tiles of equal size: one short tile at the end would cost as much as a full one.
     count = -(-pixels // (tile_size or DEFAULT_TILE_SIZE))
     size = -(-pixels // count)
 
     def in_tiles(array: Array) -> Array:
-        """[B,N,...] -> [count,B,S,...]."""
+        """[B,N,...] -> [B,count,S,...]."""
         padding = [(0, 0), (0, count * size - pixels)] + [(0, 0)] * (array.ndim - 2)
-        in_rows = jnp.pad(array, padding).reshape(batch, count, size, *array.shape[2:])
-        return jnp.moveaxis(in_rows, 1, 0)
+        return jnp.pad(array, padding).reshape(batch, count, size, *array.shape[2:])
 
     held = kernels.with_ones(values, is_source)
     tiled_labels = None if labels is None else in_tiles(labels)
@@ -76,23 +75,25 @@ def aggregate(
     way = _by_symmetry if kernel.is_bounded else _by_rows
     add_up = functools.partial(way, kernel=kernel, exclude_self=exclude_self)
     sums = add_up(tiles, lambda jobs: jobs) if mesh is None else _on_devices(add_up, tiles, mesh)
-    sums = jnp.moveaxis(sums, 0, 1).reshape(batch, count * size, -1)[:, :pixels]
+    sums = sums.reshape(batch, count * size, -1)[:, :pixels]
     total = sums[..., -1:]
     served = total > 0
     return sums[..., :-1] / jnp.where(served, total, 1), served[..., 0]
 
 
-def _on_devices(add_up, tiles: _Tiles, mesh: Mesh) -> Float[Array, "t b s k1"]:
+def _on_devices(add_up, tiles: _Tiles, mesh: Mesh) -> Float[Array, "b t s k1"]:
     """Adds up on all devices of a mesh, each a share of the jobs."""
     names = tuple(mesh.axis_names)
 
-    def add_up_share(tiles: _Tiles) -> Float[Array, "t b s k1"]:
+    def add_up_share(tiles: _Tiles) -> Float[Array, "b t s k1"]:
         def share(jobs: np.ndarray) -> Array:
             # Every device takes as many; those beyond the end add to a tile that does not exist,
             # which JAX drops.
             missing = -len(jobs) % mesh.size
             jobs = np.pad(
-                jobs, [(0, missing)] + [(0, 0)] * (jobs.ndim - 1), constant_values=len(tiles.unit)
+                jobs,
+                [(0, missing)] + [(0, 0)] * (jobs.ndim - 1),
+                constant_values=tiles.unit.shape[1],
             )
             dealt = jnp.asarray(jobs.reshape(-1, mesh.size, *jobs.shape[1:]))
             return dealt[:, jax.lax.axis_index(names)]
@@ -107,34 +108,36 @@ def _on_devices(add_up, tiles: _Tiles, mesh: Mesh) -> Float[Array, "t b s k1"]:
 
 def _by_symmetry(
     tiles: _Tiles, share, *, kernel: Kernel, exclude_self: bool
-) -> Float[Array, "t b s k1"]:
+) -> Float[Array, "b t s k1"]:
     """Σ_v M_uv κ_uv [values_v, 1] for all rows u, up to the constant factor of `Kernel.weight`.
 
     A job is a tile on the diagonal, or a pair of tiles, of all images at once.
     """
 
     def weights(rows: Int[Array, ""], sources: Int[Array, ""]) -> Float[Array, "b s s"]:
-        weight = kernel.weight(kernels.cosine(tiles.unit[rows], tiles.unit[sources]))
+        weight = kernel.weight(kernels.cosine(tiles.unit[:, rows], tiles.unit[:, sources]))
         if tiles.labels is None:
             return weight
-        same = tiles.labels[rows][:, :, None] == tiles.labels[sources][:, None, :]
+        same = tiles.labels[:, rows, :, None] == tiles.labels[:, sources, None, :]
         return jnp.where(same, weight, 0)
 
     def add_diagonal(sums, tile):
         weight = weights(tile, tile)
         if exclude_self:
             weight = jnp.where(jnp.eye(weight.shape[-1], dtype=bool), 0, weight)
-        return sums.at[tile].add(kernels.product("brs,bsk->brk", weight, tiles.held[tile])), None
+        return sums.at[:, tile].add(
+            kernels.product("brs,bsk->brk", weight, tiles.held[:, tile])
+        ), None
 
     def add_pair(sums, pair):
         upper, lower = pair
         weight = weights(upper, lower)
-        sums = sums.at[upper].add(kernels.product("brs,bsk->brk", weight, tiles.held[lower]))
+        sums = sums.at[:, upper].add(kernels.product("brs,bsk->brk", weight, tiles.held[:, lower]))
         # The result comes transposed, so that XLA on a CPU does not transpose the weights instead.
-        of_lower = kernels.product("brs,brk->bks", weight, tiles.held[upper])
-        return sums.at[lower].add(jnp.matrix_transpose(of_lower)), None
+        of_lower = kernels.product("brs,brk->bks", weight, tiles.held[:, upper])
+        return sums.at[:, lower].add(jnp.matrix_transpose(of_lower)), None
 
-    count = len(tiles.unit)
+    count = tiles.unit.shape[1]
     diagonal = np.arange(count)
     pairs = np.stack(np.triu_indices(count, k=1), axis=-1)
     sums = jnp.zeros(tiles.held.shape, jnp.float32)
@@ -144,24 +147,24 @@ def _by_symmetry(
 
 def _by_rows(
     tiles: _Tiles, share, *, kernel: Kernel, exclude_self: bool
-) -> Float[Array, "t b s k1"]:
+) -> Float[Array, "b t s k1"]:
     """Σ_v M_uv κ_uv/κ_u* [values_v, 1] for all rows u, κ_u* the largest κ of the row.
 
     Who has no source gets 0; who has one gets a last entry of at least 1. A job is a tile of rows.
     """
-    count, batch, size, channels = tiles.held.shape
+    batch, count, size, channels = tiles.held.shape
     within = jnp.arange(size)
 
     def add_rows(sums, rows):
         def visit(carry, sources):
             largest, sums = carry
-            cosine = kernels.cosine(tiles.unit[rows], tiles.unit[sources])
+            cosine = kernels.cosine(tiles.unit[:, rows], tiles.unit[:, sources])
             mask = kernels.pair_mask(
                 rows * size + within,
                 sources * size + within,
-                tiles.is_source[sources],
-                None if tiles.labels is None else tiles.labels[rows],
-                None if tiles.labels is None else tiles.labels[sources],
+                tiles.is_source[:, sources],
+                None if tiles.labels is None else tiles.labels[:, rows],
+                None if tiles.labels is None else tiles.labels[:, sources],
                 exclude_self,
             )
             log_weight = jnp.where(mask, kernel.log_weight(cosine), -jnp.inf)
@@ -172,12 +175,12 @@ def _by_rows(
             shrink = jnp.exp(largest - reference)
             weight = jnp.exp(log_weight - reference[..., None])
             sums = sums * shrink[..., None]
-            sums += kernels.product("brs,bsk->brk", weight, tiles.held[sources])
+            sums += kernels.product("brs,bsk->brk", weight, tiles.held[:, sources])
             return (new_largest, sums), None
 
         start = (jnp.full((batch, size), -jnp.inf), jnp.zeros((batch, size, channels)))
         (_, of_rows), _ = jax.lax.scan(visit, start, jnp.arange(count))
-        return sums.at[rows].add(of_rows), None
+        return sums.at[:, rows].add(of_rows), None
 
     sums = jnp.zeros(tiles.held.shape, jnp.float32)
     return jax.lax.scan(add_rows, sums, share(np.arange(count)))[0]
