@@ -28,15 +28,27 @@ def parse(arguments: Sequence[str]) -> list[str]:
     try:
         if given.config and not Path(given.config.split(":")[0]).is_file():
             raise ConfigError(f"--config={given.config}: there is no such file")
-        for argument in arguments[1:]:
-            if field := re.match(r"--?config\.([\w.]+)", argument):
-                _check_field(field[1])
+        matches = [re.match(r"--?config\.([\w.]+)", argument) for argument in arguments[1:]]
+        _check_fields([found[1] for found in matches if found])
         if given.workdir and not given.config and given.mode in ("evaluate", "predict"):
             configs.load(Path(given.workdir) / "config.json")
             arguments.insert(1, f"--config={_FROM_WORKDIR}:{given.workdir}")
         return flags.FLAGS(arguments)
     except (ConfigError, flags.Error) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _check_fields(given: Sequence[str]) -> None:
+    """Refuses an unknown field, and a tuple given twice: ml_collections would append the second."""
+    for field in given:
+        _check_field(field)
+    known = configs.fields(configs.default_config())
+    for field in sorted(set(given)):
+        if isinstance(known.get(field), tuple) and given.count(field) > 1:
+            raise ConfigError(
+                f"config.{field} is given {given.count(field)} times: give it once, with all of "
+                "its values"
+            )
 
 
 def _check_field(field: str) -> None:

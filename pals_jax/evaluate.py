@@ -128,14 +128,14 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
       workdir: of a training run.
 
     Returns:
-      See `result`.
+      See `result`; with "data_root", the folder of the images.
     """
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
     step, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
     examples = open_examples(config, meta)
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
-    found = result(evaluation, meta, config, step)
+    found = result(evaluation, meta, config, step) | {"data_root": config.data.root}
     path = workdir / f"result_{config.eval.split}_{step}.json"
     write_atomically(path, json.dumps(found, indent=2) + "\n")
     print(table(found))

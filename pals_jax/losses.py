@@ -11,7 +11,7 @@ def soft_cross_entropy(
     logits: Float[Array, "b h w k"], probs: Float[Array, "b h w k"]
 ) -> Float[Array, "b h w"]:
     """-Σ_k y_k log softmax(z)_k in float32; `probs` may sum to less than 1, and a row of zeros
-    gives 0.
+    gives 0. Where y_k = 0, z_k may be -∞.
 
     Args:
       logits: z.
@@ -24,13 +24,14 @@ def soft_cross_entropy(
     """
     _check_same_shape("logits", logits, "probs", probs)
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return -jnp.sum(probs * log_probs, axis=-1)
+    return -jnp.sum(_product(probs, log_probs), axis=-1)
 
 
 def kl_divergence(
     probs: Float[Array, "b h w k"], logits: Float[Array, "b h w k"]
 ) -> Float[Array, "b h w"]:
     """KL(y ‖ softmax(z)) = Σ_k y_k (log y_k - log softmax(z)_k) in float32, with 0·log 0 = 0.
+    Where y_k = 0, z_k may be -∞.
 
     Args:
       probs: y ≥ 0.
@@ -38,7 +39,7 @@ def kl_divergence(
     """
     _check_same_shape("probs", probs, "logits", logits)
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return jnp.sum(jax.scipy.special.xlogy(probs, probs) - probs * log_probs, axis=-1)
+    return jnp.sum(jax.scipy.special.xlogy(probs, probs) - _product(probs, log_probs), axis=-1)
 
 
 def masked_mean(values: Float[Array, "*shape"], mask: Float[Array, "*shape"]) -> Float[Array, ""]:
@@ -127,3 +128,8 @@ def _check_same_shape(name: str, array: Array, other_name: str, other: Array) ->
         raise ValueError(
             f"{name} and {other_name} must have one shape, found {array.shape} and {other.shape}"
         )
+
+
+def _product(probs: Float[Array, "*shape"], log_probs: Float[Array, "*shape"]) -> Array:
+    """y log p, 0 where y = 0; NaN stays NaN."""
+    return jnp.where(probs == 0, 0, probs * log_probs)

@@ -26,3 +26,10 @@ def test_the_field_that_is_meant_is_suggested(typed, told):
         command_line.parse(["main", f"--config.{typed}=1", "--config=configs/demo.py"])
     assert str(raised.value).startswith(f"ConfigError: unknown field config.{typed}; {told}")
     assert not flags.FLAGS.is_parsed()
+
+
+def test_a_tuple_given_twice_is_refused():
+    twice = ["--config.data.classes=('a',)", "--config.seed=1", "--config.data.classes=('b',)"]
+    with pytest.raises(SystemExit, match=r"config\.data\.classes is given 2 times: give it once"):
+        command_line.parse(["main", *twice, "--config=configs/demo.py"])
+    assert not flags.FLAGS.is_parsed()

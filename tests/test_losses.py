@@ -48,6 +48,20 @@ def test_kl_divergence_and_cross_entropy_have_one_gradient():
     np.testing.assert_allclose(by_kl, by_ce, atol=1e-6)
 
 
+def test_a_class_that_is_ruled_out_costs_nothing_where_the_label_lacks_it():
+    logits, probs = jnp.array([[[[0.0, -jnp.inf]]]]), jnp.array([[[[1.0, 0.0]]]])
+    assert losses.soft_cross_entropy(logits, probs) == 0
+    assert losses.kl_divergence(probs, logits) == 0
+    gradient = jax.grad(lambda z: losses.soft_cross_entropy(z, probs).sum())(logits)
+    np.testing.assert_array_equal(gradient, 0)
+    assert losses.soft_cross_entropy(logits, 1 - probs) == jnp.inf
+
+
+def test_labels_that_are_nan_make_the_loss_nan():
+    logits, probs = draw()
+    assert jnp.isnan(losses.soft_cross_entropy(logits, probs * jnp.nan)).all()
+
+
 def test_masked_mean():
     values, mask = jnp.array([[1.0, 2.0, jnp.nan]]), jnp.array([[1.0, 0.5, 0.0]])
     assert float(losses.masked_mean(values, mask)) == pytest.approx(2 / 1.5)

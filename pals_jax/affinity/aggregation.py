@@ -98,7 +98,7 @@ def aggregate(
     labels_v, if given) ∧ (u ≠ v, if exclude_self).
 
     float32 inputs are multiplied at `Precision.HIGHEST`; bfloat16 inputs in bfloat16 with float32
-    accumulation. No gradient flows through the result.
+    accumulation, by "linear" as float32. No gradient flows through the result.
 
     Args:
       features: [B,N,D] float32 or bfloat16. One that is NaN or inf in a valid pixel makes the whole

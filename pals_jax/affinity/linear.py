@@ -19,9 +19,9 @@ from pals_jax.affinity.kernels import Kernel
 
 SIMILARITIES = ("linear_cosine", "uniform")
 
-# The least mean of (1 + c) over the sources of a row. Below it the rounding of the sums (float32),
-# or of the cosines (bfloat16), shows in the result by more than 10⁻⁵ and 2·10⁻².
-_LEAST_MEAN = {"float32": 0.02, "bfloat16": 0.5}
+# The least mean of (1 + c) over the sources of a row. Below it the rounding of the sums shows by
+# more than 10⁻⁵.
+_LEAST_MEAN = 0.02
 
 
 def aggregate(
@@ -39,17 +39,18 @@ def aggregate(
 
     With labels each class is served from its own sources, one class after the other, so the cost
     is multiplied by the number of classes in the image.
+
+    Products are float32 for inputs of any dtype: they are thin, and ‖f̂‖² of a feature rounded to
+    bfloat16 would not be 1, so that a subtracted self-pair would leave a rest.
     """
+    features, values = features.astype(jnp.float32), values.astype(jnp.float32)
     unit = kernels.unit_features(features)
     is_cosine = kernel.similarity == "linear_cosine"
-    # A product rounds to its second operand: bfloat16 values must not round float32 features.
-    values = values.astype(jnp.promote_types(unit.dtype, values.dtype))
     held = kernels.with_ones(values, is_source)
 
     def serve(held: Float[Array, "b n k1"]) -> Float[Array, "b n k1"]:
         """Σ_v κ_uv [values_v, 1], the self-pair included."""
-        # float32 even for bfloat16 values: a sum over many pixels would lose most of them.
-        sums = jnp.sum(held, axis=1, keepdims=True, dtype=jnp.float32)
+        sums = jnp.sum(held, axis=1, keepdims=True)
         if is_cosine:
             moment = kernels.product("bnd,bnk->bdk", unit, held)
             sums += kernels.product("bnd,bdk->bnk", unit, moment)
@@ -94,7 +95,7 @@ def aggregate(
 
     if not is_cosine:
         return divided()
-    cancels = served & (total < _LEAST_MEAN[kernel.dtype] * count)
+    cancels = served & (total < _LEAST_MEAN * count)
     return jax.lax.cond(jnp.any(cancels), pair_by_pair, divided)
 
 

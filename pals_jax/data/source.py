@@ -1,5 +1,6 @@
 """Random access to the decoded images of one split, kept by TFDS as array_record files."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,8 +94,7 @@ def open_split(config: Any, split: str) -> Source:
     # Not the builder that prepares: this one is light and pickles, for worker processes.
     builder = tfds.builder_from_directory(_prepare(config, info, split))
     metadata = builder.info.metadata
-    if split == config.train_split:
-        _refuse_binary_masks(metadata["values"].get(split, []), info, split)
+    _check_for_binary_masks(metadata["values"].get(split, []), info, split, config.train_split)
     ids, sizes = metadata["ids"][split], metadata["sizes"][split]
     return Source(ids, sizes, builder.as_data_source(split), range(len(ids)))
 
@@ -115,16 +115,25 @@ def _prepare(config: Any, info: Dataset, split: str) -> Path:
     return prepare(SegmentationFolder, folder, config.data_dir)
 
 
-def _refuse_binary_masks(values: Sequence[int], info: Dataset, split: str) -> None:
-    """Refuses to train where every mask holds 0 and 255 only and 255 is ignored.
+def _check_for_binary_masks(
+    values: Sequence[int], info: Dataset, split: str, train_split: str
+) -> None:
+    """Refuses to train where every mask holds 0 and 255 only and 255 is ignored; elsewhere warns.
 
     These are two-class masks as image editors write them: every pixel of the second class would be
     ignored, and one class that is everywhere teaches nothing. A single such mask may be real
-    (background, and a border without label), a whole training split cannot be of use.
+    (background, and a border without label), and so may be a small split to evaluate on; a whole
+    training split cannot be of use.
     """
-    if info.ignore == 255 and 255 in values and set(values) <= {0, 255}:
+    if info.ignore != 255 or 255 not in values or not set(values) <= {0, 255}:
+        return
+    found = f"every mask of split {split!r} holds only 0 and 255, and config.data.ignore is 255: "
+    if split == train_split:
         raise DataError(
-            f"every mask of split {split!r} holds only 0 and 255, and config.data.ignore is 255: "
-            "nothing but class 0 would be learnt. Convert 255 to 1 in the masks; or, if 255 does "
-            "mean unlabelled, the split shows one class only and cannot be trained on."
+            f"{found}nothing but class 0 would be learnt. Convert 255 to 1 in the masks; or, if "
+            "255 does mean unlabelled, the split shows one class only and cannot be trained on."
         )
+    warnings.warn(
+        f"{found}nothing but class 0 is evaluated. If 255 means class 1, convert it to 1.",
+        stacklevel=3,
+    )

@@ -138,7 +138,7 @@ def convolve(
     """Convolution with PyTorch's padding, in the form that runs fastest where it is compiled.
 
     A 1×1 kernel is a dot product over channels, which XLA runs up to five times as fast on a CPU as
-    the convolution. On a CPU wide 1×1 and 3×3 kernels have a gradient of their own, and with it no
+    the convolution. On a CPU a wide 3×3 kernel has a gradient of its own, and with it no
     forward-mode derivative.
 
     Args:
@@ -152,9 +152,12 @@ def convolve(
     """
     size, _, channels, _ = kernel.shape
     if size == 1:
-        x, stride = x[:, ::stride, ::stride], 1
-    if stride == 1 and size <= 3 and channels >= _MIN_CHANNELS_FOR_PRODUCTS:
-        few_borders = size > 1 and min(x.shape[1:3]) <= _FEW_BORDERS * dilation
+        x = x[:, ::stride, ::stride]
+        # As one matrix, because of four axes XLA on a CPU writes a transposed copy in the gradient.
+        rows = x.reshape(-1, channels) @ kernel[0, 0]
+        return rows.reshape(*x.shape[:3], -1)
+    if size == 3 and stride == 1 and channels >= _MIN_CHANNELS_FOR_PRODUCTS:
+        few_borders = min(x.shape[1:3]) <= _FEW_BORDERS * dilation
         products = _cropped_taps if few_borders else _convolve_for_cpu
         return jax.lax.platform_dependent(
             x,
@@ -242,9 +245,7 @@ _normalise.defvjp(_normalise_forward, _normalise_backward)
 def _convolve(
     x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], stride: int, dilation: int
 ) -> Float[Array, "b p q o"]:
-    """The convolution of XLA, and as a dot product that of a 1×1 kernel at stride 1."""
-    if kernel.shape[0] == 1 and stride == 1:
-        return x @ kernel[0, 0]
+    """The convolution of XLA."""
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -257,15 +258,14 @@ def _convolve(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve_for_cpu(
-    x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], dilation: int
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"], dilation: int
 ) -> Float[Array, "b h w o"]:
-    """`_convolve` at stride 1, whose kernel's gradient is one product per tap t instead.
+    """3×3 convolution of XLA at stride 1, whose kernel's gradient is nine products instead.
 
-        ∂L/∂kernel[t] = Σ_u x[u] ∂L/∂y[u - dilation · t]
+        ∂L/∂kernel[t] = Σ_u x[u] ∂L/∂y[u - dilation · t]    over the nine taps t
 
-    For a 3×3 kernel XLA's own gradient takes a CPU three times as long. The gradient is shifted and
-    not x, because each product needs its first operand transposed, which so is done once; and x
-    comes first, because XLA would compute the gradient anew, transposed.
+    XLA's own gradient of the kernel takes a CPU three times as long. The gradient is shifted and
+    not x, because each product needs x transposed, which so is done once.
     """
     return _convolve(x, kernel, 1, dilation)
 
@@ -278,14 +278,12 @@ def _convolve_backward(dilation, inputs, gradient):
     x, kernel = inputs
     (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, 1, dilation), x)[1](gradient)
     height, width = x.shape[1:3]
-    reach = dilation * (kernel.shape[0] // 2)
-    border = (reach, reach)
+    border = (dilation, dilation)
     padded = jnp.pad(gradient, ((0, 0), border, border, (0, 0)))
-    offsets = range(2 * reach, -1, -dilation)
     taps = [
         jnp.einsum("bhwi,bhwo->io", x, padded[:, row:, column:][:, :height, :width])
-        for row in offsets
-        for column in offsets
+        for row in (2 * dilation, dilation, 0)
+        for column in (2 * dilation, dilation, 0)
     ]
     return of_x, jnp.stack(taps).reshape(kernel.shape)
 

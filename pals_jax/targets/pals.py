@@ -94,6 +94,7 @@ class Pals(Target):
     tile_size: int = 0
 
     def __post_init__(self):
+        super().__post_init__()
         for option, choices in _CHOICES.items():
             if getattr(self, option) not in choices:
                 raise OptionError(

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import numbers
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from pals_jax.class_indices import outside_classes, require_classes
+from pals_jax.errors import OptionError
 from pals_jax.outputs import Outputs
+
+# Numbers of NumPy do as well.
+_ACCEPTED = {int: numbers.Integral, float: numbers.Real}
 
 State = Any  # a pytree of arrays, {} for a target that keeps nothing
 
@@ -72,11 +77,25 @@ class Target(abc.ABC):
     """Base of all targets. The fields of a subclass are its options; all methods are pure.
 
     The loss of a step is Σ(CE(soft labels) + penalty) / Σ mass over the global batch.
+
+    Raises:
+      OptionError: an option is of another type than its default.
     """
 
     num_classes: int
 
     needs_previous = False  # whether Inputs.previous must be filled
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            kind = int if field.default is dataclasses.MISSING else type(field.default)
+            value = getattr(self, field.name)
+            fits = isinstance(value, _ACCEPTED.get(kind, kind))
+            if not fits or (isinstance(value, bool) and kind is not bool):
+                raise OptionError(
+                    f"option {field.name} of a target must be of type {kind.__name__}, found "
+                    f"{value!r}"
+                )
 
     def init(self) -> State:
         """The state before the first step."""

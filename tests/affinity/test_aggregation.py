@@ -367,6 +367,19 @@ def test_linear_leaves_no_rounding_of_the_self_pair():
 
 
 @each_implementation_of("linear_cosine")
+@pytest.mark.parametrize("pixels", [2, 5])
+def test_bfloat16_leaves_no_rest_of_the_self_pair(implementation, similarity, pixels):
+    # As many classes as pixels: what a row holds of its own class is the weight of the self-pair.
+    features = np.random.default_rng(0).normal(size=(40, pixels, 3)) + 1
+    values = np.broadcast_to(np.eye(pixels, dtype=np.float32), (40, pixels, pixels))
+    found, has_source = call(
+        implementation, jnp.asarray(features, jnp.bfloat16), values, similarity=similarity
+    )
+    np.testing.assert_allclose(np.diagonal(found, axis1=1, axis2=2), 0, atol=1e-5)
+    np.testing.assert_allclose(found.sum(-1), has_source, atol=1e-5)
+
+
+@each_implementation_of("linear_cosine")
 def test_one_source_among_many_opposite_ones(implementation, similarity):
     # In bfloat16, row 0 sees pixel 1 at cosine 0 and 298 pixels at cosine -1.
     features = np.zeros((1, 300, 2), np.float32)

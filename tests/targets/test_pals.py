@@ -352,6 +352,9 @@ def test_any_combination_of_options_gives_soft_labels_of_the_right_mass(options)
         ({"temperature": 1e-31}, "temperature.*at least 1e-30"),
         ({"stride": -1}, "stride"),
         ({"upsample": "cubic"}, "upsample"),
+        ({"exclude_self": "no"}, "exclude_self.*type bool.*'no'"),
+        ({"alpha": True}, "alpha.*type float.*True"),
+        ({"stride": 1.5}, "stride.*type int.*1.5"),
     ],
 )
 def test_bad_options_are_named(options, told):
