@@ -28,7 +28,7 @@ def parse(arguments: Sequence[str]) -> list[str]:
     try:
         if given.config and not Path(given.config.split(":")[0]).is_file():
             raise ConfigError(f"--config={given.config}: there is no such file")
-        matches = [re.match(r"--?config\.([\w.]+)", argument) for argument in arguments[1:]]
+        matches = [re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in arguments[1:]]
         _check_fields([found[1] for found in matches if found])
         if given.workdir and not given.config and given.mode in ("evaluate", "predict"):
             configs.load(Path(given.workdir) / "config.json")

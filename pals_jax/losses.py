@@ -131,5 +131,6 @@ def _check_same_shape(name: str, array: Array, other_name: str, other: Array) ->
 
 
 def _product(probs: Float[Array, "*shape"], log_probs: Float[Array, "*shape"]) -> Array:
-    """y log p, 0 where y = 0; NaN stays NaN."""
-    return jnp.where(probs == 0, 0, probs * log_probs)
+    """y log p, with 0 · -∞ = 0; NaN stays NaN."""
+    is_ruled_out = (probs == 0) & (log_probs == -jnp.inf)
+    return probs * jnp.where(is_ruled_out, 0, log_probs)

@@ -18,6 +18,7 @@ from pals_jax import command_line
         ("temprature", "did you mean config.target.options.temperature?"),
         ("optimizer", "there are config.optimizer.end_learning_rate"),
         ("optimizer.lr", "there are config.optimizer.end_learning_rate"),
+        ("data.crop_size[0]", "did you mean config.data.crop_size?"),
         ("xyzzy", "all fields stand in pals_jax/config.py"),
     ],
 )
@@ -32,4 +33,10 @@ def test_a_tuple_given_twice_is_refused():
     twice = ["--config.data.classes=('a',)", "--config.seed=1", "--config.data.classes=('b',)"]
     with pytest.raises(SystemExit, match=r"config\.data\.classes is given 2 times: give it once"):
         command_line.parse(["main", *twice, "--config=configs/demo.py"])
+    assert not flags.FLAGS.is_parsed()
+
+
+def test_a_mistyped_negation_is_refused():
+    with pytest.raises(SystemExit, match=r"config\.data\.flipp; did you mean config\.data\.flip"):
+        command_line.parse(["main", "--noconfig.data.flipp", "--config=configs/demo.py"])
     assert not flags.FLAGS.is_parsed()

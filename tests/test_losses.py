@@ -57,6 +57,13 @@ def test_a_class_that_is_ruled_out_costs_nothing_where_the_label_lacks_it():
     assert losses.soft_cross_entropy(logits, 1 - probs) == jnp.inf
 
 
+def test_gradient_of_the_labels():
+    logits, probs = draw()
+    probs = probs.at[..., 0].set(0)
+    found = jax.grad(lambda y: losses.soft_cross_entropy(logits, y).sum())(probs)
+    np.testing.assert_allclose(found, -jax.nn.log_softmax(logits), rtol=1e-6)
+
+
 def test_labels_that_are_nan_make_the_loss_nan():
     logits, probs = draw()
     assert jnp.isnan(losses.soft_cross_entropy(logits, probs * jnp.nan)).all()

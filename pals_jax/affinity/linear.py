@@ -19,9 +19,10 @@ from pals_jax.affinity.kernels import Kernel
 
 SIMILARITIES = ("linear_cosine", "uniform")
 
-# The least mean of (1 + c) over the sources of a row. Below it the rounding of the sums shows by
-# more than 10⁻⁵.
-_LEAST_MEAN = 0.02
+# The least mean of (1 + c) over the sources of a row. Below it the rounding of the sums (float32),
+# or what counts as opposite to the row (bfloat16, see `Kernel.margin`), shows in the result: by more
+# than 10⁻⁵ and 2·10⁻².
+_LEAST_MEAN = {"float32": 0.02, "bfloat16": 0.5}
 
 
 def aggregate(
@@ -95,7 +96,7 @@ def aggregate(
 
     if not is_cosine:
         return divided()
-    cancels = served & (total < _LEAST_MEAN * count)
+    cancels = served & (total < _LEAST_MEAN[kernel.dtype] * count)
     return jax.lax.cond(jnp.any(cancels), pair_by_pair, divided)
 
 

@@ -134,6 +134,6 @@ def _check_for_binary_masks(
             "255 does mean unlabelled, the split shows one class only and cannot be trained on."
         )
     warnings.warn(
-        f"{found}nothing but class 0 is evaluated. If 255 means class 1, convert it to 1.",
+        f"{found}nothing but class 0 has labels. If 255 means class 1, convert it to 1.",
         stacklevel=3,
     )

@@ -393,6 +393,16 @@ def test_one_source_among_many_opposite_ones(implementation, similarity):
 
 
 @each_implementation_of("linear_cosine")
+def test_bfloat16_counts_as_opposite_what_is_within_its_rounding(implementation, similarity):
+    # Row 0 sees 97 pixels at cosine -0.992 and 3 at cosine 0.
+    features = np.zeros((1, 101, 2), np.float32)
+    features[0, 0], features[0, 1:98], features[0, 98:] = (1, 0), (-0.9915, 0.13), (0, 1)
+    values = np.eye(3, dtype=np.float32)[[0] + [1] * 97 + [2] * 3][None]
+    found, _ = call(implementation, features.astype(jnp.bfloat16), values, similarity=similarity)
+    np.testing.assert_allclose(found[0, 0], [0, 0, 1], atol=1e-6)
+
+
+@each_implementation_of("linear_cosine")
 def test_nearly_opposite_features_are_exact(implementation, similarity):
     rng, _, values = draw(seed=5, batch=1, pixels=256)
     direction = np.array([1.0, 0, 0, 0])

@@ -230,7 +230,7 @@ def test_a_training_split_of_binary_masks_is_refused(config, tmp_path, write_pai
     with pytest.raises(DataError, match=r"split 'train' holds only 0 and 255.*Convert 255 to 1"):
         open_split(fields, "train")
     fields.train_split = "other"
-    with pytest.warns(UserWarning, match="nothing but class 0 is evaluated"):
+    with pytest.warns(UserWarning, match="nothing but class 0 has labels"):
         assert len(open_split(fields, "train")) == 2  # to evaluate on, one class may be right
     fields.train_split = "train"
     write_pair(tmp_path, "c")  # one mask with a second class
