@@ -161,7 +161,8 @@ class Checkpoints:
             iterator=ocp.args.JsonSave(iterator),
             meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
         )
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves((networks, training)))
+        # A little more than the arrays, for what Orbax writes about them.
+        size = 2**20 + sum(leaf.nbytes for leaf in jax.tree.leaves((networks, training)))
         if size > shutil.disk_usage(self.folder).free:
             raise self._not_written(step, f"it takes {size / 2**20:.1f} MiB")
         try:

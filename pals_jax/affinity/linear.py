@@ -20,8 +20,8 @@ from pals_jax.affinity.kernels import Kernel
 SIMILARITIES = ("linear_cosine", "uniform")
 
 # The least mean of (1 + c) over the sources of a row. Below it the rounding of the sums (float32),
-# or what counts as opposite to the row (bfloat16, see `Kernel.margin`), shows in the result: by more
-# than 10⁻⁵ and 2·10⁻².
+# or what counts as opposite to the row (bfloat16, see `Kernel.margin`), shows in the result by
+# more than 10⁻⁵ and 2·10⁻².
 _LEAST_MEAN = {"float32": 0.02, "bfloat16": 0.5}
 
 
