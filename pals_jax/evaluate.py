@@ -137,8 +137,10 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
     found = result(evaluation, meta, config, step) | {"data_root": config.data.root}
     path = workdir / f"result_{config.eval.split}_{step}.json"
-    print(table(found), flush=True)  # first, so that a full disk does not lose it
-    write_atomically(path, json.dumps(found, indent=2) + "\n")
+    try:
+        write_atomically(path, json.dumps(found, indent=2) + "\n")
+    finally:
+        print(table(found))  # also where the disk is full
     print(f"wrote {path}")
     return found
 

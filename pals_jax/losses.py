@@ -11,7 +11,7 @@ def soft_cross_entropy(
     logits: Float[Array, "b h w k"], probs: Float[Array, "b h w k"]
 ) -> Float[Array, "b h w"]:
     """-Σ_k y_k log softmax(z)_k in float32; `probs` may sum to less than 1, and a row of zeros
-    gives 0. Where y_k = 0, z_k may be -∞.
+    gives 0 for finite logits. Where y_k = 0, z_k may be -∞.
 
     Args:
       logits: z.
@@ -39,7 +39,10 @@ def kl_divergence(
     """
     _check_same_shape("probs", probs, "logits", logits)
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return jnp.sum(jax.scipy.special.xlogy(probs, probs) - _product(probs, log_probs), axis=-1)
+    probs = probs.astype(jnp.float32)
+    # Not xlogy, whose gradient at 0 is NaN.
+    own = probs * jnp.log(jnp.where(probs > 0, probs, 1))
+    return jnp.sum(own - _product(probs, log_probs), axis=-1)
 
 
 def masked_mean(values: Float[Array, "*shape"], mask: Float[Array, "*shape"]) -> Float[Array, ""]:

@@ -62,11 +62,22 @@ def test_gradient_of_the_labels():
     probs = probs.at[..., 0].set(0)
     found = jax.grad(lambda y: losses.soft_cross_entropy(logits, y).sum())(probs)
     np.testing.assert_allclose(found, -jax.nn.log_softmax(logits), rtol=1e-6)
+    found = jax.grad(lambda y: losses.kl_divergence(y, logits).sum())(probs)
+    own = jnp.where(probs > 0, 1 + jnp.log(jnp.where(probs > 0, probs, 1)), 0)
+    np.testing.assert_allclose(found, own - jax.nn.log_softmax(logits), atol=1e-5)
+
+
+def test_kl_divergence_of_bfloat16_labels_is_float32():
+    logits, probs = draw()
+    probs = probs.astype(jnp.bfloat16)
+    expected = losses.kl_divergence(probs.astype(jnp.float32), logits)
+    np.testing.assert_allclose(losses.kl_divergence(probs, logits), expected, atol=1e-7)
 
 
 def test_labels_that_are_nan_make_the_loss_nan():
     logits, probs = draw()
     assert jnp.isnan(losses.soft_cross_entropy(logits, probs * jnp.nan)).all()
+    assert jnp.isnan(losses.kl_divergence(probs * jnp.nan, logits)).all()
 
 
 def test_masked_mean():

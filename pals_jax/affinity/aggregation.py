@@ -113,8 +113,8 @@ def aggregate(
       correct: [B,N]; False takes the pixel out as a source only.
       exclude_self: whether a pixel never serves itself.
       implementation: "dense" (one matrix, the reference), "tiled" (O(N) memory), "linear" (for
-          linear_cosine and uniform: no pairs at all, unless a row's sources are nearly all opposite
-          to it), "pallas" (fused kernels for GPU and TPU, interpreted elsewhere), or "auto" (see
+          linear_cosine and uniform: no pairs at all, unless the sources of a row are nearly all, in
+          bfloat16 mostly, opposite to it), "pallas" (fused kernels for GPU and TPU, interpreted elsewhere), or "auto" (see
           `choose`).
       tile_size: rows and sources per tile of "tiled" and "pallas", which have defaults; no matter
         to the others.
