@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str]) -> list[str]:
             configs.load(Path(given.workdir) / "config.json")
             arguments.insert(1, f"--config={_FROM_WORKDIR}:{given.workdir}")
         return flags.FLAGS(arguments)
-    except (ConfigError, flags.Error) as error:
+    except (ValueError, flags.Error) as error:  # ConfigError is a ValueError
         sys.exit(f"{type(error).__name__}: {error}")
 
 

@@ -114,8 +114,8 @@ def aggregate(
       exclude_self: whether a pixel never serves itself.
       implementation: "dense" (one matrix, the reference), "tiled" (O(N) memory), "linear" (for
           linear_cosine and uniform: no pairs at all, unless the sources of a row are nearly all, in
-          bfloat16 mostly, opposite to it), "pallas" (fused kernels for GPU and TPU, interpreted elsewhere), or "auto" (see
-          `choose`).
+          bfloat16 mostly, opposite to it), "pallas" (fused kernels for GPU and TPU, interpreted
+          elsewhere), or "auto" (see `choose`).
       tile_size: rows and sources per tile of "tiled" and "pallas", which have defaults; no matter
         to the others.
       mesh: divides the work on each image among its devices, "tiled" only, for one large image.

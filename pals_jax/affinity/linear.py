@@ -5,8 +5,8 @@
 The two sums over sources are the same for all rows, so the cost is that of two thin matrix
 products. The self-pair is subtracted as its own term: 2 p_u, or p_u for a zero feature.
 
-The two sums cancel where nearly all sources are opposite to a row; in bfloat16 most of them being so
-is enough. If that befalls any row, the whole call is computed pair by pair instead.
+The two sums cancel where nearly all sources are opposite to a row; in bfloat16 it is enough that
+most are. If that befalls any row, the whole call is computed pair by pair instead.
 """
 
 import jax
