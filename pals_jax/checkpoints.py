@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers
 
-from pals_jax import sharding
+from pals_jax import orbax_save, sharding
 from pals_jax.state import Network, TrainState
 
 METRIC = "dev_mean_iou"
@@ -84,9 +84,7 @@ class Checkpoints:
             read_only=read_only,
         )
         if not read_only:
-            # Orbax's own clean-up runs in a thread that it does not join, and which fails loudly
-            # in a process that ends at once.
-            self._remove_unfinished("*")
+            orbax_save.remove_unfinished(self.folder)
         arrays, values = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
         handlers = {
             "networks": arrays(),
@@ -165,16 +163,9 @@ class Checkpoints:
         size = 2**20 + sum(leaf.nbytes for leaf in jax.tree.leaves((networks, training)))
         if size > shutil.disk_usage(self.folder).free:
             raise self._not_written(step, f"it takes {size / 2**20:.1f} MiB")
-        try:
-            self._manager.save(step, args=items, metrics={METRIC: dev_mean_iou})
-        except Exception as error:
-            # Orbax and tensorstore raise many types for one cause: the disk did not take the bytes.
-            self._remove_unfinished(f"{step}*")
-            raise self._not_written(step, str(error)) from error
-
-    def _remove_unfinished(self, prefix: str) -> None:
-        for unfinished in self.folder.glob(f"{prefix}orbax-checkpoint-tmp*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+        failure = orbax_save.save(self._manager, self.folder, step, items, {METRIC: dev_mean_iou})
+        if failure is not None:
+            raise self._not_written(step, failure)
 
     def _not_written(self, step: int, cause: str) -> CheckpointError:
         free = shutil.disk_usage(self.folder).free / 2**20
@@ -184,8 +175,9 @@ class Checkpoints:
             "There is no earlier one." if last is None else f"The last good one is step {last}."
         )
         return CheckpointError(
-            f"could not write checkpoint {step} to {self.folder} ({free:.1f} MiB free): {cause}\n"
-            f"{earlier} Mend this, such as a full disk, and run the same command again."
+            f"could not write checkpoint {step} to {self.folder} ({free:.1f} MiB free now): "
+            f"{cause}\n{earlier} Mend this, such as a full disk or quota, and run the same command "
+            "again."
         )
 
     def meta(self, step: int) -> Meta:

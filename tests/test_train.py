@@ -240,9 +240,8 @@ def test_nan_in_the_input_is_named_and_nothing_is_lost(config, run_data, tmp_pat
         assert np.isfinite(leaf).all()
 
 
-# Orbax writes arrays side by side; after the first failure nobody waits for those of the others.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_failing_write_leaves_the_previous_checkpoint(config, run_data, tmp_path):
+@pytest.mark.filterwarnings("error")
+def test_a_failing_write_leaves_the_previous_checkpoint(config, run_data, tmp_path, caplog):
     config.model.decoder_channels = 256  # arrays of 74 kB
     good = run_data()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -260,6 +259,8 @@ def test_a_failing_write_leaves_the_previous_checkpoint(config, run_data, tmp_pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert "last good one is step 2" in str(failure.value)
+    assert not caplog.records  # the failures of Orbax's other threads
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
     stored_networks(tmp_path)
     result = train_and_evaluate(config, tmp_path, run_data())
     assert result["checkpoint_step"] == 4
