@@ -1,0 +1,156 @@
+"""What rounding does, in float32 and bfloat16, where cosines nearly cancel or weights vanish."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from implementations import call, draw, each_implementation, each_implementation_of
+
+from pals_jax import affinity
+
+each_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+
+
+@each_implementation_of(*affinity.SIMILARITIES)
+@pytest.mark.parametrize("scale", [1e-3, 1e3, 1e-30, 1e30])
+def test_scale_of_features_does_not_matter(implementation, similarity, scale):
+    _, features, values = draw(seed=1)
+    expected, _ = reference.aggregate(features, values, similarity=similarity)
+    found, _ = call(implementation, features * np.float32(scale), values, similarity=similarity)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@each_implementation
+def test_large_power_does_not_underflow(implementation):
+    features = np.array([[[1, 0], [0.1, 1]]], np.float32)
+    values = np.eye(2, dtype=np.float32)[None]
+    found, has_source = call(implementation, features, values, similarity="relu_cosine", power=80.0)
+    assert has_source.all()
+    np.testing.assert_allclose(found[0], [[0, 1], [1, 0]], atol=1e-6)
+
+
+@each_implementation
+@pytest.mark.parametrize(
+    ("temperature", "atol"), [(1.0, 1e-5), (0.05, 1e-5), (0.02, 2e-5), (0.01, 3e-5), (0.005, 3e-5)]
+)
+def test_small_temperatures_are_exact(implementation, temperature, atol):
+    # Features around few directions, as those of a trained network: cosines from -1 to nearly 1.
+    rng, features, values = draw(seed=12, batch=1, pixels=300, dimension=64)
+    centres = rng.normal(size=(6, 64)) * 2
+    features = (centres[rng.integers(0, 6, 300)] + 0.5 * features).astype(np.float32)
+    expected, expected_has = reference.aggregate(features, values, temperature=temperature)
+    found, has_source = affinity.aggregate(
+        features, values, temperature=temperature, implementation=implementation, tile_size=64
+    )
+    np.testing.assert_array_equal(has_source, expected_has)
+    np.testing.assert_allclose(found, expected, atol=atol)
+
+
+@each_implementation_of("linear_cosine")
+def test_nearly_opposite_features_are_exact(implementation, similarity):
+    rng, _, values = draw(seed=5, batch=1, pixels=256)
+    direction = np.array([1.0, 0, 0, 0])
+    features = (0.05 * rng.normal(size=(1, 256, 4)) - direction).astype(np.float32)
+    features[0, 0] = direction
+    expected, _ = reference.aggregate(features, values, similarity=similarity)
+    found, _ = call(implementation, features, values, similarity=similarity)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@each_implementation_of("linear_cosine")
+@each_dtype
+def test_opposite_features_are_no_source_of_linear_cosine(implementation, similarity, dtype):
+    features = np.random.default_rng(0).normal(size=(20, 1, 64)).astype(np.float32)
+    features = jnp.asarray(np.concatenate([features, -3 * features], axis=1), dtype)
+    _, has_source = call(
+        implementation, features, np.ones((20, 2, 2), np.float32), similarity=similarity
+    )
+    assert not has_source.any()
+
+
+@each_implementation
+@each_dtype
+def test_orthogonal_features_are_no_source_of_relu_cosine(implementation, dtype):
+    features = jnp.array([[[1, 2, 3], [1, 1, -1]]], dtype)  # 1 + 2 - 3 = 0
+    _, has_source = call(
+        implementation, features, np.ones((1, 2, 2), np.float32), similarity="relu_cosine"
+    )
+    assert not has_source.any()
+
+
+@each_implementation_of(*affinity.SIMILARITIES)
+@pytest.mark.parametrize("values_dtype", [jnp.float32, jnp.bfloat16])
+def test_bfloat16_accumulates_in_float32(implementation, similarity, values_dtype):
+    # In bfloat16, 256 + 1 = 256: a sum over these 1500 pixels would stop growing.
+    rng, features, values = draw(seed=7, batch=1, pixels=1500, dimension=32)
+    labels = rng.integers(0, 2, (1, 1500))
+    options = {"similarity": similarity, "labels": labels}
+    expected, _ = reference.aggregate(features, values, **options)
+    options["tile_size"] = 200
+    found, _ = affinity.aggregate(
+        jnp.asarray(features, jnp.bfloat16),
+        jnp.asarray(values, values_dtype),
+        implementation=implementation,
+        **options,
+    )
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+
+
+def test_linear_leaves_no_rounding_of_the_self_pair():
+    # Nearly all mass on one class: what a row holds itself is subtracted from a sum of nearly it.
+    rng, features, _ = draw(seed=0, pixels=256, dimension=32)
+    logits = np.where(np.arange(256)[:, None] % 50 == 0, 12 * rng.normal(size=(256, 11)), 0)
+    logits[..., 3] += 30
+    values = jnp.broadcast_to(jax.nn.softmax(jnp.asarray(logits)), (2, 256, 11))
+    labels = rng.integers(0, 11, (2, 256))
+    found, _ = call("linear", features, values, labels=labels, similarity="linear_cosine")
+    assert found.min() >= 0
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+
+
+@each_implementation_of("linear_cosine")
+@pytest.mark.parametrize("pixels", [2, 5])
+def test_bfloat16_leaves_no_rest_of_the_self_pair(implementation, similarity, pixels):
+    # As many classes as pixels: what a row holds of its own class is the weight of the self-pair.
+    features = np.random.default_rng(0).normal(size=(40, pixels, 3)) + 1
+    values = np.broadcast_to(np.eye(pixels, dtype=np.float32), (40, pixels, pixels))
+    found, has_source = call(
+        implementation, jnp.asarray(features, jnp.bfloat16), values, similarity=similarity
+    )
+    np.testing.assert_allclose(np.diagonal(found, axis1=1, axis2=2), 0, atol=1e-5)
+    np.testing.assert_allclose(found.sum(-1), has_source, atol=1e-5)
+
+
+@each_implementation_of("linear_cosine")
+def test_one_source_among_many_opposite_ones(implementation, similarity):
+    # In bfloat16, row 0 sees pixel 1 at cosine 0 and 298 pixels at cosine -1.
+    features = np.zeros((1, 300, 2), np.float32)
+    features[0, 0], features[0, 1], features[0, 2:] = (1, 0), (0, 1), (-1, 0)
+    values = np.eye(3, dtype=np.float32)[[0, 1] + [2] * 298][None]
+    found, has_source = call(
+        implementation, features.astype(jnp.bfloat16), values, similarity=similarity
+    )
+    np.testing.assert_allclose(found[0, 0], [0, 1, 0], atol=1e-6)
+    assert has_source[0, 0]
+
+
+@each_implementation_of("linear_cosine")
+def test_bfloat16_counts_as_opposite_what_is_within_its_rounding(implementation, similarity):
+    # Row 0 sees 97 pixels at cosine -0.992 and 3 at cosine 0.
+    features = np.zeros((1, 101, 2), np.float32)
+    features[0, 0], features[0, 1:98], features[0, 98:] = (1, 0), (-0.9915, 0.13), (0, 1)
+    values = np.eye(3, dtype=np.float32)[[0] + [1] * 97 + [2] * 3][None]
+    found, _ = call(implementation, features.astype(jnp.bfloat16), values, similarity=similarity)
+    np.testing.assert_allclose(found[0, 0], [0, 0, 1], atol=1e-6)
+
+
+@each_implementation_of("linear_cosine")
+def test_bfloat16_values_do_not_round_float32_features(implementation, similarity):
+    feature = np.random.default_rng(0).normal(size=8)
+    features = np.stack([feature, -feature, -feature])[None].astype(np.float32)
+    values = jnp.eye(3, dtype=jnp.bfloat16)[None]
+    found, has_source = call(implementation, features, values, similarity=similarity)
+    assert has_source[0].tolist() == [False, True, True]
+    np.testing.assert_array_equal(found[0], [[0, 0, 0], [0, 0, 1], [0, 1, 0]])
