@@ -23,9 +23,10 @@ def parse(arguments: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("config", "workdir", "mode"):
         parser.add_argument(f"-{name}", f"--{name}")
-    given, _ = parser.parse_known_args(arguments[1:])
-    arguments = list(arguments)
     try:
+        files_read = flags.FLAGS.read_flags_from_files(list(arguments[1:]), force_gnu=False)
+        arguments = [arguments[0], *files_read]
+        given, _ = parser.parse_known_args(arguments[1:])
         if given.config and not Path(given.config.split(":")[0]).is_file():
             raise ConfigError(f"--config={given.config}: there is no such file")
         matches = [re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in arguments[1:]]

@@ -40,3 +40,10 @@ def test_a_mistyped_negation_is_refused():
     with pytest.raises(SystemExit, match=r"config\.data\.flipp; did you mean config\.data\.flip"):
         command_line.parse(["main", "--noconfig.data.flipp", "--config=configs/demo.py"])
     assert not flags.FLAGS.is_parsed()
+
+
+def test_a_file_of_flags_is_checked_too(tmp_path):
+    (tmp_path / "flags.txt").write_text("--config=configs/demo.py\n--config.batchsize=2\n")
+    with pytest.raises(SystemExit, match=r"config\.batchsize; did you mean config\.batch_size"):
+        command_line.parse(["main", f"--flagfile={tmp_path}/flags.txt"])
+    assert not flags.FLAGS.is_parsed()
