@@ -5,9 +5,11 @@ target), "iterator" (the position in the data) and "meta" (what the network is: 
 class names, palette, normalisation).
 """
 
+import contextlib
 import dataclasses
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -221,23 +223,33 @@ class Checkpoints:
         Raises:
           CheckpointError: the checkpoint holds other arrays than `like`.
         """
-        averaged = bool(self._manager.item_metadata(step)["networks"].tree.get("ema"))
+        averaged = bool(self._arrays(step, "networks").get("ema"))
         tree = {"networks": like, "ema": like if averaged else {}}
         self._check_fits(step, "networks", tree)
         items = self._restore(step, networks=ocp.args.StandardRestore(_abstract(tree, mesh)))
         return items["networks"]["ema"] if averaged else items["networks"]["networks"]
 
     def _restore(self, step: int, **items) -> Any:
-        try:
+        with self._reading(step):
             return self._manager.restore(step, args=ocp.args.Composite(**items))
-        except (ValueError, KeyError, OSError) as error:
+
+    def _arrays(self, step: int, item: str) -> Any:
+        """The tree of an item's arrays, as metadata."""
+        with self._reading(step):
+            return self._manager.item_metadata(step)[item].tree
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError, AttributeError, OSError) as error:
             raise CheckpointError(
-                f"could not read checkpoint {step} of {self.folder}: {error}"
+                f"could not read checkpoint {step} of {self.folder}, it is damaged: {error}"
             ) from error
 
     def _check_fits(self, step: int, item: str, expected: Any) -> None:
         """Compares by path: Orbax reports only the first difference and casts dtypes silently."""
-        stored = _shapes(self._manager.item_metadata(step)[item].tree)
+        stored = _shapes(self._arrays(step, item))
         wanted = _shapes(expected)
         differing = sorted(
             path for path in stored.keys() | wanted.keys() if stored.get(path) != wanted.get(path)

@@ -25,6 +25,8 @@ from pals_jax.targets import TARGETS
 _FREE_SECTIONS = ("log", "checkpoint", "eval", "predict", "num_devices")
 _FREE_FIELDS = ("data.root", "data.data_dir", "data.workers")
 
+_LISTS = ("subset", "dev")  # fields of `data` that may name a .txt list of ids
+
 _AT_LEAST_ONE = (
     "total_steps",
     "batch_size",
@@ -150,7 +152,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
     Returns:
       A locked copy, in which `target.options` holds exactly the options of the chosen target and
-      `data.root` is absolute.
+      paths below `data` are absolute.
 
     Raises:
       ConfigError: naming the field, what was found and what fits.
@@ -158,8 +160,11 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config = ConfigDict(config.to_dict())
     _check_fields(config.to_dict(), default_config().to_dict())
     _check_values(config)
-    if config.data.root:  # evaluation may be started from another folder than training was
-        config.data.root = str(Path(config.data.root).expanduser().absolute())
+    for field in ("root", "data_dir", *_LISTS):
+        # Evaluation may be started from another folder than training was.
+        path = config.data[field]
+        if path and (field not in _LISTS or path.endswith(".txt")):
+            config.data[field] = str(Path(path).expanduser().absolute())
     name = config.target.name
     if name not in TARGETS:
         raise ConfigError(f"config.target.name must be one of {sorted(TARGETS)}, found {name!r}")
@@ -230,6 +235,10 @@ def _check_values(config: ConfigDict) -> None:
         require(value_of(field) < 2**31, field, "below 2³¹")
     for field in ("optimizer.learning_rate", "optimizer.power", "optimizer.head_multiplier"):
         require(value_of(field) > 0, field, "above 0")
+    require(config.optimizer.end_learning_rate <= config.optimizer.learning_rate,
+            "optimizer.end_learning_rate",
+            f"at most config.optimizer.learning_rate = {config.optimizer.learning_rate}, from "
+            "which it falls")  # fmt: skip
     require(0 <= config.optimizer.momentum < 1, "optimizer.momentum", "in [0, 1)")
     mean, std = config.model.mean, config.model.std
     require(len(mean) == 3 and all(0 <= m <= 1 for m in mean), "model.mean", "of RGB in [0, 1]")
@@ -280,7 +289,9 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
     changed = [
         f"config.{field}: {workdir} was trained with {old!r}, now {new!r}"
         for field, (old, new) in different.items()
-        if field.split(".")[0] not in _FREE_SECTIONS and field not in _FREE_FIELDS
+        if field.split(".")[0] not in _FREE_SECTIONS
+        and field not in _FREE_FIELDS
+        and not _moved_list(field, old, new)
     ]
     if changed:
         raise ConfigError(
@@ -288,6 +299,13 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
             + "\n  ".join(changed)
             + "\nUse the saved values, or another --workdir."
         )
+
+
+def _moved_list(field: str, old: Any, new: Any) -> bool:
+    """Whether a list of ids has another folder; the ids themselves are compared with the data."""
+    paths = [Path(str(value)) for value in (old, new)]
+    lists = field.removeprefix("data.") in _LISTS and paths[0].suffix == ".txt"
+    return lists and paths[0].name == paths[1].name
 
 
 def fields(config: ConfigDict) -> dict[str, Any]:

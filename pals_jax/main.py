@@ -19,6 +19,13 @@ from pals_jax.interrupt import Interrupted
 from pals_jax.predict import predict
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
+_MENDABLE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EACCES: "take a folder that you may read and write",
+    errno.EPERM: "take a folder that you may read and write",
+    errno.EROFS: "take a folder that may be written to",
+}
 _MODES = {"train": train_and_evaluate, "evaluate": evaluate, "predict": predict}
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -32,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     """Runs one mode; a failure that has an explanation ends with it and a non-zero exit code."""
     if arguments[1:]:
         sys.exit(f"unknown arguments {arguments[1:]}: every flag has the form --name=value")
-    if _WORKDIR.value is None:
+    if not _WORKDIR.value:
         sys.exit("--workdir is missing: give a folder, as --workdir=runs/demo")
     if _CONFIG.value is None:
         sys.exit("--config is missing: give a file, as --config=configs/demo.py")
@@ -52,9 +59,9 @@ def main(arguments: Sequence[str]) -> None:
     except (ConfigError, OptionError, DataError, CheckpointError, NonFiniteError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in _MENDABLE:
             raise
-        sys.exit(f"{error}: make room{going_on}")
+        sys.exit(f"{error}: {_MENDABLE[error.errno]}{going_on}")
 
 
 if __name__ == "__main__":

@@ -110,14 +110,20 @@ class Calibration(NamedTuple):
           labels: true class of each pixel; pixels with `ignore` do not count.
           ignore: the label of pixels that do not count.
           bins: their number; a confidence c falls in bin ceil(c · bins) - 1.
+
+        Raises:
+          ValueError: labels lie outside the classes. Inside a jitted function values cannot be
+            checked; there a pixel with such a value does not count.
         """
+        num_classes = probs.shape[-1]
+        require_classes("labels", labels, num_classes, ignore)
         # Float32 sums of millions of confidences would lose percents. So sum per image row first,
         # and only what each one deviates from the centre of its bin.
         labels = labels.astype(jnp.int32)  # in bytes, an ignore index of -1 would equal 255
         row_length = labels.shape[-1]
         probs = probs.reshape(-1, row_length, probs.shape[-1])
         labels = labels.reshape(-1, row_length)
-        valid = labels != ignore
+        valid = (labels != ignore) & ~outside_classes(labels, num_classes, ignore)
         confidence = jnp.max(probs, axis=-1)
         right = (jnp.argmax(probs, axis=-1) == labels) & valid
         bin_index = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)

@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 
 from pals_jax import data
 from pals_jax.class_indices import require_classes
-from pals_jax.errors import ConfigError
 from pals_jax.files import write_atomically
 from pals_jax.step import Batch
 
@@ -21,8 +20,9 @@ class RunData(NamedTuple):
       dataset: classes, palette, ignore index.
       batches: endless {"labeled": {"image", "label", "id"}} batches of NumPy arrays: images
         [B,H,W,3] in uint8 or in [0, 1], labels [B,H,W] of class indices or the ignore index, ids
-        [B] if there are any. With `get_state` and `set_state` its position is kept in the
-        checkpoints; without, a resumed run skips the batches that were used before.
+        [B] if there are any. With `get_state`, which gives JSON values, and `set_state` its
+        position is kept in the checkpoints; without, a resumed run skips the batches that were used
+        before.
       evaluation: examples to report on.
       dev: examples to choose on; empty without a dev part.
       ids: of the images that are trained on; empty where they are not known.
@@ -44,21 +44,12 @@ def open_data(config: ConfigDict) -> RunData:
     """Opens what the configuration names, preparing it first if need be; checks all files.
 
     Raises:
-      ConfigError: the layout has one folder for all splits, so that one image would be in both.
       DataError: the data is not what the configuration says.
     """
     dataset = data.dataset_info(config.data)
-    split = config.eval.split
-    one_folder = dataset.images != "" and "{split}" not in dataset.images
-    if one_folder and split not in (config.data.train_split, data.DEV):
-        raise ConfigError(
-            f"config.eval.split = {split!r} would be the images that are trained on, since "
-            f"config.data.images = {dataset.images!r} has no {{split}}: hold a part out with "
-            "--config.data.dev=0.2 --config.eval.split=dev"
-        )
+    evaluation = data.open_evaluation(config.data, config.eval.split)
     train = data.open_training(config.data)
     dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()
-    evaluation = data.open_evaluation(config.data, split)
     augmentation = data.Augmentation(
         crop=tuple(config.data.crop_size),
         ignore=dataset.ignore,
@@ -102,6 +93,19 @@ def check_example(where: str, example: data.Example, num_classes: int, ignore: i
     stream = {key: np.asarray(example[key])[None] for key in example if key != "id"}
     check_stream(f"{where}, {example['id']}", stream, num_classes, ignore)
     return example
+
+
+def check_streams(where: str, streams: Any) -> None:
+    """Checks that a batch is {"labeled": {…}}, a mapping of streams.
+
+    Raises:
+      DataError: it is something else.
+    """
+    if not isinstance(streams, Mapping) or not isinstance(streams.get("labeled"), Mapping):
+        found = sorted(streams) if isinstance(streams, Mapping) else type(streams).__name__
+        raise data.DataError(
+            f'{where}: expected {{"labeled": {{"image": …, "label": …}}}}, found {found}'
+        )
 
 
 def check_stream(where: str, stream: Mapping[str, Any], num_classes: int, ignore: int) -> None:

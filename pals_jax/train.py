@@ -28,7 +28,14 @@ from pals_jax.interrupt import Interrupted, StopSignal
 from pals_jax.models import Apply
 from pals_jax.objectives import OBJECTIVES, Supervised
 from pals_jax.progress import Progress
-from pals_jax.run_data import RunData, check_evaluated, check_ids, check_stream, open_data
+from pals_jax.run_data import (
+    RunData,
+    check_evaluated,
+    check_ids,
+    check_stream,
+    check_streams,
+    open_data,
+)
 from pals_jax.state import TrainState
 from pals_jax.step import Batch, make_inspection, make_train_step
 
@@ -72,9 +79,20 @@ def train_and_evaluate(
             configs.check_same_training(saved, config, workdir)
             if checkpoints.latest == config.total_steps and (workdir / "result.json").exists():
                 return _already_finished(workdir, configs.changes(saved, config))
+            if saved.data.root != config.data.root:
+                warnings.warn(
+                    f"config.data.root was {saved.data.root}, now {config.data.root}: that it "
+                    "holds the same images and masks is checked by their names only",
+                    stacklevel=2,
+                )
         if run_data is None:
             run_data = open_data(config)
             stack.callback(run_data.close)
+        if not hasattr(run_data.batches, "__next__"):
+            raise data.DataError(
+                f"run_data.batches must be an iterator, as iter(…), found "
+                f"{type(run_data.batches).__name__}"
+            )
         _check_reported(config, run_data)
         check_evaluated(run_data, config.eval.split)
         check_ids(run_data.ids, workdir, resuming=checkpoints.latest is not None)
@@ -190,6 +208,14 @@ class _Run:
         writers.drop_after(self.workdir, latest or 0)
         if latest is None:
             return jax.device_put(fresh, sharding.replicated(self.mesh))
+        stored = self.checkpoints.meta(latest)
+        for field in ("classes", "ignore"):
+            before, now = getattr(stored, field), getattr(self.meta, field)
+            if before != now:
+                raise data.DataError(
+                    f"cannot resume: the {field} of the data set were {before}, now {now}. Restore "
+                    "them, or use another --workdir."
+                )
         restored, position = self.checkpoints.restore(latest, fresh, self.mesh)
         if latest < self.config.total_steps:
             if hasattr(self.data.batches, "set_state"):
@@ -214,7 +240,15 @@ class _Run:
             )
         with StopSignal() as stop, writers.Writer(self.workdir) as writer:
             while self.step < total:
-                streams = next(self.data.batches, None)
+                try:
+                    streams = next(self.data.batches, None)
+                except Exception:
+                    # A SIGTERM to the whole group of processes also ends those that load.
+                    if stop.signum is None:
+                        raise
+                    self._collect(pending)
+                    self._save(None)
+                    raise self._stopped(stop.signum) from None
                 if streams is None:
                     self._collect(pending)
                     self._save(None)
@@ -258,11 +292,7 @@ class _Run:
                 if log or save or draw:
                     progress.start(self.step)
                 if save and stop.signum is not None:
-                    raise Interrupted(
-                        stop.signum,
-                        f"stopped and saved at step {self.step}; the same command resumes "
-                        f"{self.workdir}",
-                    )
+                    raise self._stopped(stop.signum)
 
     def report(self) -> dict[str, Any]:
         """Evaluates the checkpoint that `config.eval.checkpoint` names and writes result.json."""
@@ -294,6 +324,7 @@ class _Run:
     def _on_devices(self, streams: Batch) -> tuple[Batch, list[str]]:
         """A checked batch on the devices as [parts, batch / parts, ...], and its ids."""
         dataset = self.data.dataset
+        check_streams(f"batch {self.step + 1}", streams)
         ids = [str(name) for stream in streams.values() for name in stream.get("id", ())]
         for name, stream in streams.items():
             where = f"batch {self.step + 1}, {name}"
@@ -314,9 +345,19 @@ class _Run:
         }
         return sharding.shard_batch(arrays, self.mesh, axis=1), ids
 
+    def _stopped(self, signum: int) -> Interrupted:
+        return Interrupted(
+            signum,
+            f"stopped and saved at step {self.step}; the same command resumes {self.workdir}",
+        )
+
     def _save(self, dev_mean_iou: float | None) -> None:
         batches = self.data.batches
         position = batches.get_state() if hasattr(batches, "get_state") else {}
+        try:
+            json.dumps(position)
+        except TypeError as error:
+            raise data.DataError(f"batches.get_state() must give JSON values: {error}") from None
         self.checkpoints.save(self.state, position, self.meta, dev_mean_iou)
 
     def _collect(self, pending: list[tuple[list[str], dict[str, jax.Array]]]) -> dict[str, float]:

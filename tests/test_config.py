@@ -47,6 +47,7 @@ def test_saved_configuration_comes_back_equal(tmp_path):
         ("log.panels", 0, "at least 1"),
         ("data.workers", -2, "at least 0"),
         ("optimizer.learning_rate", 0.0, "above 0"),
+        ("optimizer.end_learning_rate", 0.02, "at most config.optimizer.learning_rate = 0.01"),
         ("optimizer.momentum", 2.0, "[0, 1)"),
         ("model.width", 0, "at least 1"),
         ("model.mean", (123.7, 116.3, 103.5), "[0, 1]"),
@@ -94,12 +95,27 @@ def test_unknown_fields_get_a_suggestion():
         configs.resolve(config)
 
 
-def test_the_root_of_the_data_becomes_absolute(monkeypatch, tmp_path):
+def test_paths_of_the_data_become_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     config = configs.default_config()
-    assert configs.resolve(config).data.root == ""
-    config.data.root = "photos"
-    assert configs.resolve(config).data.root == str(tmp_path / "photos")
+    config.data.subset = "0.2"
+    resolved = configs.resolve(config).data
+    assert (resolved.root, resolved.data_dir, resolved.dev, resolved.subset) == ("", "", "", "0.2")
+    config.data.update(root="photos", data_dir="prepared", subset="train.txt", dev="dev.txt")
+    resolved = configs.resolve(config).data
+    assert resolved.root == str(tmp_path / "photos")
+    assert resolved.data_dir == str(tmp_path / "prepared")
+    assert resolved.subset == str(tmp_path / "train.txt")
+    assert resolved.dev == str(tmp_path / "dev.txt")
+
+
+def test_a_list_of_ids_may_move_but_not_change_its_name(tmp_path):
+    before, after = configs.default_config(), configs.default_config()
+    before.data.subset, after.data.subset = "/a/train.txt", "/b/train.txt"
+    configs.check_same_training(before, after, tmp_path)
+    after.data.subset = "/a/other.txt"
+    with pytest.raises(ConfigError, match=r"config\.data\.subset"):
+        configs.check_same_training(before, after, tmp_path)
 
 
 def test_missing_fields_are_named():

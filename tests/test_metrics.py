@@ -87,6 +87,14 @@ def test_mean_iou_of_a_set_is_not_the_mean_over_its_images():
     assert together != pytest.approx(apart)
 
 
+def test_calibration_refuses_or_skips_what_the_confusion_matrix_does():
+    probs, labels = jnp.array([[[0.9, 0.1], [0.2, 0.8]]]), jnp.array([[0, 7]])
+    with pytest.raises(ValueError, match="labels"):
+        metrics.Calibration.of_batch(probs, labels, 255)
+    counted = jax.jit(lambda p, y: metrics.Calibration.of_batch(p, y, 255))(probs, labels)
+    assert counted.pixels.sum() == 1
+
+
 def test_calibration_by_hand():
     # Confidences 0.9 (right), 0.8 (wrong), 0.6 (right), and one ignored pixel.
     probs = jnp.array([[[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [1.0, 0.0]]])

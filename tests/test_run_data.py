@@ -9,7 +9,6 @@ from toy import draw_batch, draw_example
 from pals_jax import config as configs
 from pals_jax import data, run_data
 from pals_jax.checkpoints import Checkpoints
-from pals_jax.errors import ConfigError
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
 
@@ -92,5 +91,40 @@ def test_one_folder_for_all_splits_is_refused_as_evaluation():
     config = configs.default_config()
     config.data.update(name="segmentation_folder", root="x", classes=("a", "b"))
     config.data.update(images="img/{id}.jpg", masks="lab/{id}.png")
-    with pytest.raises(ConfigError, match=r"images that are trained on.*data\.dev=0\.2"):
+    with pytest.raises(data.DataError, match=r"images that are trained on.*data\.dev=0\.2"):
         run_data.open_data(configs.resolve(config))
+    # As --mode=evaluate does.
+    with pytest.raises(data.DataError, match=r"images that are trained on.*data\.dev=0\.2"):
+        data.open_evaluation(configs.resolve(config).data, "val")
+
+
+@pytest.mark.parametrize(
+    ("batch", "found"),
+    [
+        ({"image": 1, "label": 2}, r"\['image', 'label'\]"),
+        ({"train": {}}, r"\['train'\]"),
+        ([], "list"),
+    ],
+)
+def test_a_batch_without_streams_is_told(config, tmp_path, run_data, batch, found):
+    with pytest.raises(data.DataError, match=f'batch 1: expected {{"labeled".*found {found}'):
+        train_and_evaluate(config, tmp_path, run_data()._replace(batches=iter([batch])))
+
+
+def test_batches_that_cannot_be_drawn_or_resumed_are_told(config, tmp_path, run_data):
+    with pytest.raises(data.DataError, match=r"must be an iterator.*found list"):
+        train_and_evaluate(config, tmp_path, run_data()._replace(batches=[]))
+
+    class Batches:
+        def __init__(self, batches):
+            self.batches = batches
+
+        def __next__(self):
+            return next(self.batches)
+
+        def get_state(self):
+            return b"position"
+
+    batches = Batches(run_data().batches)
+    with pytest.raises(data.DataError, match=r"get_state\(\) must give JSON values.*bytes"):
+        train_and_evaluate(config, tmp_path, run_data()._replace(batches=batches))

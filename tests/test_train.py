@@ -1,5 +1,6 @@
 """The loop as a whole: resuming, stopping, refusing, failing."""
 
+import dataclasses
 import fcntl
 import itertools
 import json
@@ -300,6 +301,40 @@ def test_a_signal_costs_no_score(config, run_data, tmp_path):
         )
     resumed = train_and_evaluate(config, tmp_path, run_data(dev=2))
     assert resumed == train_and_evaluate(config, tmp_path / "whole", run_data(dev=2))
+
+
+def test_workers_that_end_by_the_same_signal_cost_no_steps(config, run_data, tmp_path):
+    def batches_ended_after(step):
+        yield from itertools.islice(run_data().batches, step)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("a worker was terminated")
+
+    with pytest.raises(Interrupted, match="stopped and saved at step 3"):
+        train_and_evaluate(config, tmp_path, run_data()._replace(batches=batches_ended_after(3)))
+    resumed = train_and_evaluate(config, tmp_path, run_data())
+    assert resumed == train_and_evaluate(config, tmp_path / "whole", run_data())
+
+
+@pytest.mark.parametrize("lost", ["networks", "networks/_METADATA", "networks/manifest.ocdbt"])
+def test_a_damaged_checkpoint_is_told(config, run_data, tmp_path, lost):
+    train_and_evaluate(config, tmp_path, run_data())
+    path = tmp_path / "checkpoints/4" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoint 4 of .* damaged"):
+        stored_networks(tmp_path)
+
+
+def test_resuming_on_other_data_is_refused_or_told(config, run_data, tmp_path):
+    config.total_steps = 2
+    train_and_evaluate(config, tmp_path, run_data())
+    (tmp_path / "result.json").unlink()
+    other = run_data()
+    other = other._replace(dataset=dataclasses.replace(other.dataset, classes=("a", "b", "c")))
+    with pytest.raises(data.DataError, match=r"classes of the data set were .*, now .*'c'"):
+        train_and_evaluate(config, tmp_path, other)
+    config.data.root = "elsewhere"
+    with pytest.warns(UserWarning, match=r"config\.data\.root was .*elsewhere.*names only"):
+        train_and_evaluate(config, tmp_path, run_data())
 
 
 def test_looking_at_a_run_changes_nothing(config, run_data, tmp_path):

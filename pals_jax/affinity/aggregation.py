@@ -141,8 +141,12 @@ def aggregate(
     """
     _check_arrays(features, values, valid, labels, correct)
     kernel = Kernel(similarity, temperature, power, features.dtype.name)
-    if tile_size is not None and tile_size < 1:
-        raise ValueError(f"tile_size must be at least 1 or None, found {tile_size}")
+    if tile_size is not None and not (isinstance(tile_size, int) and tile_size >= 1):
+        raise ValueError(f"tile_size must be a whole number from 1 or None, found {tile_size}")
+    if implementation not in ("auto", *_IMPLEMENTATIONS):
+        raise ValueError(
+            f"implementation must be one of {['auto', *_IMPLEMENTATIONS]}, found {implementation!r}"
+        )
     if implementation not in (can := able(similarity, mesh)):
         raise ValueError(
             f"implementation {implementation!r} cannot do similarity {similarity!r}"
@@ -154,6 +158,8 @@ def aggregate(
     features, values = jax.lax.stop_gradient((features, values))
     if valid is None:
         valid = jnp.ones(features.shape[:2], bool)
+    if labels is not None:
+        labels = jnp.asarray(labels)  # NumPy's cannot be indexed inside a jitted function
     features = jnp.where(valid[..., None], features, 0)
     is_source = valid if correct is None else valid & correct
     values = jnp.where(is_source[..., None], values, 0)

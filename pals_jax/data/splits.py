@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from pals_jax.data.catalog import dataset_info
 from pals_jax.data.errors import DataError
 from pals_jax.data.source import Source, open_split
 from pals_jax.data.subsets import select, split_dev
@@ -34,13 +35,23 @@ def open_evaluation(config: Any, split: str) -> Source:
       split: its name.
 
     Raises:
-      DataError: see `open_split`; or there is no dev part.
+      DataError: see `open_split`; or there is no dev part; or the layout has one folder for all
+        splits, so that an image would be in both.
     """
     if split != DEV:
+        images = dataset_info(config).images
+        if images and "{split}" not in images and split != config.train_split:
+            raise DataError(
+                f"config.eval.split = {split!r} would be the images that are trained on, since "
+                f"config.data.images = {images!r} has no {{split}}: hold a part out with "
+                "--config.data.dev=0.2 --config.eval.split=dev"
+            )
         return open_split(config, split)
     if not config.dev:
         raise DataError(
-            "config.eval.split is 'dev', but config.data.dev is empty: say what to hold out, as 0.2"
+            "config.eval.split is 'dev', the part held out of the training split, but "
+            "config.data.dev is empty: say what to hold out, as 0.2; a folder of that name needs "
+            "another"
         )
     source = open_split(config, config.train_split)
     _, dev = _split_dev(source, config)

@@ -138,7 +138,10 @@ def _listed(ids: Sequence[str], path: Path) -> list[str]:
             ending_with[tail].append(key)
 
     def named_by(name: str) -> list[str]:
-        stem = str(PurePosixPath(name).with_suffix(""))
+        path = PurePosixPath(name)
+        if not path.name:  # "." and "/", as from `find`
+            return []
+        stem = str(path.with_suffix(""))
         ends = [tail for tail in (*_tails(name), *_tails(stem)) if tail in known]
         return ends[:1] or ending_with[name] or ending_with[stem]
 

@@ -97,13 +97,14 @@ class Supervised:
             per_pixel = per_pixel + penalty * labels.mass
         loss = losses.masked_sum(per_pixel, (labels.mass > 0).astype(jnp.float32)) / mass
         hard = losses.soft_cross_entropy(logits, labels.probs).sum() / mass
-        metrics = {"loss": loss, "cross_entropy": hard}
+        metrics = {"cross_entropy": hard}
         if outputs.auxiliary is not None:
             auxiliary = losses.soft_cross_entropy(
                 upsample(outputs.auxiliary, labels.size), labels.probs
             )
             metrics["auxiliary_loss"] = auxiliary.sum() / mass
             loss = loss + self.auxiliary_weight * metrics["auxiliary_loss"]
+        metrics["loss"] = loss
         return loss, Result({"student": statistics}, target_state, jax.lax.stop_gradient(metrics))
 
     def inspect(

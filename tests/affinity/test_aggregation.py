@@ -225,6 +225,16 @@ def test_labels_of_any_value_make_their_own_classes(implementation, similarity):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@each_implementation
+def test_masks_may_be_numpy_inside_a_jitted_function(implementation):
+    rng, features, values = draw(seed=15)
+    masks = masks_of(rng, features.shape[:2], ("valid", "labels", "correct"))
+    options = {"implementation": implementation, "tile_size": 8} | masks
+    found, _ = jax.jit(lambda f, v: affinity.aggregate(f, v, **options))(features, values)
+    expected, _ = affinity.aggregate(features, values, **options)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 @each_implementation_of(*affinity.SIMILARITIES)
 def test_a_valid_pixel_that_is_not_finite_makes_its_image_nan(implementation, similarity):
     _, features, values = draw(seed=3)
@@ -257,8 +267,9 @@ GOOD = {"features": np.ones((1, 4, 2), np.float32), "values": np.ones((1, 4, 3),
         ({"power": -1.0}, "power"),
         ({"power": float("inf")}, "power must be > 0 and finite, found inf"),
         ({"tile_size": 0}, "tile_size"),
+        ({"tile_size": 2.5}, "tile_size must be a whole number .*found 2.5"),
         ({"similarity": "cosine"}, "exp_cosine"),
-        ({"implementation": "fast"}, "'fast' cannot .*'dense', 'tiled'"),
+        ({"implementation": "fast"}, "implementation must be one of .*'tiled'.*found 'fast'"),
         ({"implementation": "linear"}, "'linear' cannot do similarity 'exp_cosine'.*'dense'"),
         (
             {"implementation": "dense", "mesh": sharding.data_mesh(1)},

@@ -143,6 +143,13 @@ def test_every_unknown_id_of_a_list_is_named(tmp_path):
         select(IDS, str(path), 0)
 
 
+def test_the_folders_that_find_lists_are_unknown_ids(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(".\n/\n./drivea/003\n")
+    with pytest.raises(DataError, match=r"list\.txt: .*: \., /\."):
+        select(IDS, str(path), 0)
+
+
 def test_a_missing_and_an_empty_list(tmp_path):
     with pytest.raises(DataError, match=r"missing\.txt cannot be read"):
         select(IDS, str(tmp_path / "missing.txt"), 0)
