@@ -161,26 +161,36 @@ class Checkpoints:
             iterator=ocp.args.JsonSave(iterator),
             meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
         )
-        # A little more than the arrays, for what Orbax writes about them.
-        size = 2**20 + sum(leaf.nbytes for leaf in jax.tree.leaves((networks, training)))
-        if size > shutil.disk_usage(self.folder).free:
-            raise self._not_written(step, f"it takes {size / 2**20:.1f} MiB")
+        self.check_room(state)
         failure = orbax_save.save(self._manager, self.folder, step, items, {METRIC: dev_mean_iou})
         if failure is not None:
-            raise self._not_written(step, failure)
+            free = shutil.disk_usage(self.folder).free / 2**20
+            raise CheckpointError(
+                f"could not write checkpoint {step} to {self.folder} ({free:.1f} MiB free now): "
+                f"{failure}\n{self._last_good(step)} Mend this, such as a full disk or quota, and "
+                "run the same command again."
+            )
 
-    def _not_written(self, step: int, cause: str) -> CheckpointError:
-        free = shutil.disk_usage(self.folder).free / 2**20
-        complete = [int(p.name) for p in self.folder.iterdir() if p.name.isdigit()]
+    def check_room(self, state: TrainState) -> None:
+        """Looks whether the disk takes a checkpoint of `state`.
+
+        Raises:
+          CheckpointError: it does not.
+        """
+        # A little more than the arrays, for what Orbax writes about them.
+        size = 2**20 + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.folder).free
+        if size > free:
+            raise CheckpointError(
+                f"no room for checkpoint {int(state.step)} in {self.folder}: it takes "
+                f"{size / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free.\n"
+                f"{self._last_good(int(state.step))} Make room and run the same command again."
+            )
+
+    def _last_good(self, step: int) -> str:
+        complete = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
         last = max((number for number in complete if number != step), default=None)
-        earlier = (
-            "There is no earlier one." if last is None else f"The last good one is step {last}."
-        )
-        return CheckpointError(
-            f"could not write checkpoint {step} to {self.folder} ({free:.1f} MiB free now): "
-            f"{cause}\n{earlier} Mend this, such as a full disk or quota, and run the same command "
-            "again."
-        )
+        return "There is no earlier one." if last is None else f"The last good one is step {last}."
 
     def meta(self, step: int) -> Meta:
         """What the network of a checkpoint is."""

@@ -134,6 +134,11 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     workdir = Path(workdir).expanduser()
     step, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
     examples = open_examples(config, meta)
+    print(
+        f"evaluating checkpoint {step} on {len(examples)} images of {config.eval.split}; the first "
+        "of each size compiles",
+        flush=True,
+    )
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
     found = result(evaluation, meta, config, step) | {"data_root": config.data.root}
     path = workdir / f"result_{config.eval.split}_{step}.json"

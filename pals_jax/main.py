@@ -20,8 +20,8 @@ from pals_jax.predict import predict
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
 _MENDABLE = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
+    errno.ENOSPC: "make room for --workdir, config.data.data_dir and temporary files",
+    errno.EDQUOT: "make room for --workdir, config.data.data_dir and temporary files",
     errno.EACCES: "take a folder that you may read and write",
     errno.EPERM: "take a folder that you may read and write",
     errno.EROFS: "take a folder that may be written to",
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
     training = _MODE.value == "train"
-    going_on = "; the same command goes on from the last checkpoint" if training else ""
+    going_on = "; the same command goes on from the last checkpoint, if any" if training else ""
     try:
         _MODES[_MODE.value](configs.resolve(_CONFIG.value), Path(_WORKDIR.value))
     except Interrupted as stop:

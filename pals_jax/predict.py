@@ -106,6 +106,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     sizes = inference.sizes_of(examples)
     shapes, rows = inference.plan(sizes, len(meta.classes), config.eval, mesh)
     stream = data.read_ahead(examples, unreadable)
+    print(f"predicting {len(examples)} images; the first of each size compiles", flush=True)
     output.mkdir(parents=True, exist_ok=True)
     Image.fromarray(visualize.legend(meta.classes, meta.palette)).save(output / "legend.png")
     written = 0

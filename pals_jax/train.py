@@ -202,6 +202,8 @@ class _Run:
         )
         self.state: TrainState = self._resume(fresh)
         self.step = int(self.state.step)
+        if self.step < config.total_steps:
+            checkpoints.check_room(self.state)
 
     def _resume(self, fresh: TrainState) -> TrainState:
         latest = self.checkpoints.latest

@@ -268,9 +268,14 @@ def test_a_failing_write_leaves_the_previous_checkpoint(config, run_data, tmp_pa
 
 def test_a_full_disk_is_noticed_before_writing(config, run_data, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    full_at_step_4 = iter([usage, usage._replace(free=1000), usage._replace(free=1000)])
+    full = usage._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: full)
+    told = r"no room for checkpoint {}.*takes .* MiB, 0\.0 MiB are free.*\n.*{}"
+    with pytest.raises(CheckpointError, match=told.format(0, "no earlier one")):
+        train_and_evaluate(config, tmp_path, run_data())
+    full_at_step_4 = iter([usage, usage, full])  # at the start, at step 2, at step 4
     monkeypatch.setattr("shutil.disk_usage", lambda _: next(full_at_step_4))
-    with pytest.raises(CheckpointError, match=r"checkpoint 4.*0\.0 MiB free.*takes.*\n.*step 2"):
+    with pytest.raises(CheckpointError, match=told.format(4, "step 2")):
         train_and_evaluate(config, tmp_path, run_data())
     stored_networks(tmp_path)
 
