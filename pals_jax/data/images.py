@@ -46,10 +46,12 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
       The pixels [H, W, 3].
 
     Raises:
-      DataError: the file is missing, truncated or unreadable, or holds floats or 32-bit samples.
+      DataError: the file is missing, truncated or unreadable, holds floats or 32-bit samples, or
+        its header tells another size than its pixels have.
     """
     path = Path(path)
     with _opened(path) as image:
+        width, height = image.size
         if image.mode == "F":
             raise DataError(f"{path}: holds floating-point samples; save it with 8 or 16 bits.")
         if image.mode.startswith("I"):
@@ -70,6 +72,11 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
             pixels = _to_8_bit(decoded[..., ::-1])
         else:
             pixels = np.asarray(image.convert("RGB"))
+        if pixels.shape[:2] != (height, width):  # whoever asked `image_size` relies on it
+            raise DataError(
+                f"{path}: (height, width) is {(height, width)} by its header and "
+                f"{pixels.shape[:2]} by its pixels; save it upright, without an orientation."
+            )
         return _upright(pixels, image)
 
 
@@ -141,7 +148,9 @@ def index_dtype(num_classes: int, ignore: int) -> type[np.unsignedinteger[Any]]:
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Opens an image file; whatever goes wrong inside is a DataError that names the file."""
     try:
-        with Image.open(path) as image:
+        # Where Pillow itself opens the file, it scrambles a TIFF that lies on its side: it maps the
+        # samples into memory as if they were stored in the size that they have when turned.
+        with path.open("rb") as file, Image.open(file) as image:
             yield image
     except DataError:
         raise
@@ -152,7 +161,9 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 
 
 def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """Turns pixels as the file's Exif orientation says; Pillow has turned a loaded TIFF already."""
+    """Turns pixels as the file's Exif orientation says."""
+    if image.format == "TIFF":  # Pillow and OpenCV turn it, even where OpenCV is told not to
+        return np.ascontiguousarray(pixels)
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1), lambda a: a)
     return np.ascontiguousarray(turn(pixels))
 

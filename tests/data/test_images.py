@@ -27,6 +27,26 @@ def orientation(value):
     return exif
 
 
+def oriented_tiff(path, pixels, mode, value, compression):
+    """A TIFF whose stored pixels an orientation says to turn."""
+    if mode != "RGB;16":
+        image = Image.fromarray(pixels).convert(mode)
+        image.save(path, exif=orientation(value), compression=compression)
+        return path
+    # Pillow writes no 16-bit RGB, and OpenCV no orientation.
+    flags = [cv2.IMWRITE_TIFF_COMPRESSION, {"raw": 1, "tiff_lzw": 5}[compression]]
+    encoded = cv2.imencode(".tiff", pixels[..., ::-1], flags)[1].tobytes()
+    (start,) = struct.unpack("<I", encoded[4:8])
+    (count,) = struct.unpack("<H", encoded[start : start + 2])
+    entries = [encoded[start + 2 + 12 * i :][:12] for i in range(count)]
+    entries.append(struct.pack("<HHIHH", 0x0112, 3, 1, value, 0))
+    entries.sort(key=lambda entry: struct.unpack("<H", entry[:2]))
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    encoded += bytes(len(encoded) % 2)
+    path.write_bytes(encoded[:4] + struct.pack("<I", len(encoded)) + encoded[8:] + directory)
+    return path
+
+
 def write_grey_png(path, samples, bits):
     """A greyscale PNG of 1, 2 or 4 bits a sample, which Pillow cannot write itself."""
     rows = b""
@@ -45,6 +65,19 @@ def write_grey_png(path, samples, bits):
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     return path
+
+
+# Orientation -> how the stored pixels stand upright, in other words than the reader's.
+UPRIGHT = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: np.rot90(np.fliplr(a)),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(np.fliplr(a), -1),
+    8: np.rot90,
+}
 
 
 # --- images ----------------------------------------------------------------------------------
@@ -100,6 +133,27 @@ def test_exif_orientation_is_applied(tmp_path, value, extension):
     pixels = read_image(path)
     np.testing.assert_array_equal(pixels, expected)
     assert pixels.shape[:2] == image_size(path) == ((7, 5) if value > 4 else (5, 7))
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "I;16", "RGB;16"])
+def test_a_tiff_is_turned_once(tmp_path, mode, compression, value):
+    stored = RGB if mode in ("RGB", "RGBA", "CMYK", "RGB;16") else RGB[..., 0]
+    samples = stored.astype(np.uint16) * 257 if mode.endswith(";16") else stored
+    path = oriented_tiff(tmp_path / "a.tiff", samples, mode, value, compression)
+    expected = stored if stored.ndim == 3 else np.repeat(stored[..., None], 3, axis=-1)
+    pixels = read_image(path)
+    np.testing.assert_array_equal(pixels, UPRIGHT[value](expected))
+    assert pixels.shape[:2] == image_size(path)
+
+
+def test_a_size_other_than_the_header_says_is_refused(tmp_path):
+    # Pillow knows this way of telling the orientation, but not when it tells the size.
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    path = save(tmp_path / "a.tiff", RGB, tiffinfo={700: xmp})
+    with pytest.raises(DataError, match=r"a\.tiff: .*\(5, 7\).*\(7, 5\)"):
+        read_image(path)
 
 
 def test_orientation_6_turns_clockwise(tmp_path):
@@ -159,6 +213,16 @@ def test_a_mask_turns_with_its_image(tmp_path):
     image = save(tmp_path / "a.png", INDEX * 50, exif=orientation(6))
     mask = save(tmp_path / "b.png", INDEX, exif=orientation(6))
     np.testing.assert_array_equal(read_image(image)[..., 0], read_mask(mask, 4, 255) * 50)
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+def test_a_tiff_mask_is_turned_once(tmp_path, mode, compression, value):
+    samples = INDEX.astype(np.uint16) if mode == "I;16" else INDEX
+    path = oriented_tiff(tmp_path / "a.tiff", samples, mode, value, compression)
+    mask = read_mask(path, 4, 255, palette_masks=True)
+    np.testing.assert_array_equal(mask, UPRIGHT[value](INDEX))
 
 
 def test_a_palette_mask_is_refused_unless_asked_for(tmp_path):
