@@ -46,22 +46,21 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
       The pixels [H, W, 3].
 
     Raises:
-      DataError: the file is missing, truncated or unreadable, holds floats or 32-bit samples, or
-        its header tells another size than its pixels have.
+      DataError: the file is missing, truncated or unreadable, holds floats, signed or 32-bit
+        samples, or its header tells another size than its pixels have.
     """
     path = Path(path)
     with _opened(path) as image:
         width, height = image.size
         if image.mode == "F":
             raise DataError(f"{path}: holds floating-point samples; save it with 8 or 16 bits.")
+        # Mode I is 32 bits, in which Pillow also keeps the 16 of a PGM, and an older one of a PNG.
+        if image.mode == "I" and image.format not in ("PPM", "PNG"):
+            raise DataError(
+                f"{path}: holds signed or 32-bit samples; save it with 8 or 16 unsigned bits."
+            )
         if image.mode.startswith("I"):
-            grey = np.asarray(image)
-            if grey.min() < 0 or grey.max() > 65535:
-                raise DataError(
-                    f"{path}: grey values {grey.min()}..{grey.max()} need more than 16 bits; "
-                    "save it with 8 or 16 bits."
-                )
-            pixels = np.repeat(_to_8_bit(grey)[..., None], 3, axis=-1)
+            pixels = np.repeat(_to_8_bit(np.asarray(image))[..., None], 3, axis=-1)
         elif ";16" in str(image.tile):
             # Of 16-bit colour, Pillow keeps the high byte only, which is not the nearest value.
             flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
@@ -100,8 +99,8 @@ def read_mask(
     """Reads a mask file whose stored samples are the class indices, and accepts nothing else.
 
     Args:
-      path: a single-channel file of 1, 2, 4, 8 or 16 bits. The stored sample is the index, whatever
-        the bit depth.
+      path: a single-channel file of 1, 2, 4, 8, 16 or 32 bits. The stored sample is the index,
+        whatever the bit depth.
       num_classes: K; indices 0..K-1 are classes.
       ignore: the index of pixels that do not count.
       palette_masks: take the indices of a palette file (mode P, as in PASCAL VOC) for class

@@ -182,8 +182,23 @@ def test_a_missing_file_is_named(tmp_path):
 def test_float_and_32_bit_images_are_refused(tmp_path):
     with pytest.raises(DataError, match="floating-point"):
         read_image(save(tmp_path / "a.tiff", RGB[..., 0].astype(np.float32)))
-    with pytest.raises(DataError, match=r"0\.\.70000 need more than 16 bits"):
-        read_image(save(tmp_path / "b.tiff", np.int32([[0, 70000]])))
+    for largest in (255, 70000):
+        with pytest.raises(DataError, match="signed or 32-bit samples"):
+            read_image(save(tmp_path / "b.tiff", np.int32([[0, largest]])))
+
+
+def test_signed_16_bit_images_are_refused(tmp_path):
+    path = save(tmp_path / "a.tiff", np.uint16([[0, 255]]), tiffinfo={339: 2})  # SampleFormat
+    with Image.open(path) as image:
+        assert image.mode == "I"
+    with pytest.raises(DataError, match="signed or 32-bit samples"):
+        read_image(path)
+
+
+def test_a_sixteen_bit_pgm_is_no_32_bit_image(tmp_path):
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5 2 1 65535\n" + np.array([[129, 65535]], ">u2").tobytes())
+    np.testing.assert_array_equal(read_image(path)[..., 0], [[1, 255]])
 
 
 # --- masks -----------------------------------------------------------------------------------
