@@ -29,6 +29,8 @@ _UPRIGHT = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: a.swapaxes(0, 1)[::-1],
 }
+# Formats whose compression alters samples, or may: a file does not tell whether it did.
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF", "TIFF (jpeg)", "TIFF (tiff_jpeg)")
 # Pillow stretches grey samples of 2 and 4 bits to 0..255 by these factors.
 _STRETCH = {"L;2": 85, "L;4": 17}
 
@@ -110,13 +112,19 @@ def read_mask(
       The indices [H, W], uint8, or uint16 where an index may exceed 255.
 
     Raises:
-      DataError: the file is missing, truncated, lossy, coloured, a palette that was not asked for,
-        or holds values outside {0..K-1, ignore}; these are listed with their pixel counts.
+      DataError: the file is missing, truncated, of a format that may be lossy (as JPEG 2000),
+        coloured, a palette that was not asked for, or holds values outside {0..K-1, ignore}; these
+        are listed with their pixel counts.
     """
     path = Path(path)
     with _opened(path) as image:
-        if image.format == "JPEG":
-            raise DataError(f"{path}: a JPEG mask; its compression alters indices. Save a PNG.")
+        kind = image.format
+        if kind == "TIFF":
+            kind += f" ({image.info['compression']})"
+        if kind in _LOSSY:
+            raise DataError(
+                f"{path}: a {kind} mask; its compression may alter indices. Save a PNG."
+            )
         if image.mode == "P" and not palette_masks:
             raise DataError(
                 f"{path}: a palette mask (mode P). If its palette indices are the class indices, "

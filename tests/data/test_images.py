@@ -256,9 +256,23 @@ def test_a_mask_of_several_channels_is_refused(tmp_path, mode):
         read_mask(save(tmp_path / "a.png", INDEX, mode), 4, 255)
 
 
-def test_a_lossy_mask_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"a\.jpg: a JPEG mask"):
-        read_mask(save(tmp_path / "a.jpg", INDEX), 4, 255)
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000", "AVIF"])
+def test_a_mask_of_a_lossy_format_is_refused(tmp_path, kind):
+    with pytest.raises(DataError, match=rf"a\.png: a {kind} mask"):
+        read_mask(save(tmp_path / "a.png", INDEX, format=kind), 4, 255)
+
+
+def test_a_multi_picture_jpeg_mask_is_refused(tmp_path):
+    picture = Image.fromarray(INDEX)
+    path = save(tmp_path / "a.jpg", INDEX, format="MPO", save_all=True, append_images=[picture])
+    with pytest.raises(DataError, match=r"a\.jpg: a MPO mask"):
+        read_mask(path, 4, 255)
+
+
+def test_a_tiff_mask_with_jpeg_compression_is_refused(tmp_path):
+    path = save(tmp_path / "a.tiff", INDEX, compression="jpeg")
+    with pytest.raises(DataError, match=r"a\.tiff: a TIFF \(jpeg\) mask"):
+        read_mask(path, 4, 255)
 
 
 def test_values_outside_the_classes_are_listed_with_their_counts(tmp_path):
