@@ -1,6 +1,7 @@
 """Prediction on a folder: class indices, colours and overlays, sized and turned as the input."""
 
 import collections
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class ImageFolder:
         self.paths, others = data.list_images(folder)
         if others:
             shown = ", ".join(str(path.relative_to(folder)) for path in others[:5])
+            shown = os.fsencode(shown).decode(errors="backslashreplace")  # a name may not be UTF-8
             print(f"not images, skipped: {len(others)}, as {shown}")
         names = [path.relative_to(folder) for path in self.paths]
         stems = collections.Counter(name.with_suffix("") for name in names)

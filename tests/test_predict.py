@@ -1,4 +1,5 @@
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -84,6 +85,16 @@ def test_ids_never_collide_and_other_files_are_told(workdir, tmp_path, capsys):
     found = sorted(path.name for path in (tmp_path / "out/index").iterdir())
     assert found == ["x.jpg.png", "x.jpg.webp.png", "x.png.png"]
     assert "not images, skipped: 1, as photo.heic" in capsys.readouterr().out
+
+
+def test_names_that_are_not_utf_8(workdir, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    latin = os.fsdecode(b"caf\xe9")
+    Image.fromarray(pixels((32, 32))).save(tmp_path / f"in/{latin}.png")
+    (tmp_path / f"in/{latin}.heic").write_bytes(b"")
+    run(workdir, tmp_path / "in", output=str(tmp_path / "out"))
+    assert (tmp_path / f"out/index/{latin}.png").exists()
+    assert r"not images, skipped: 1, as caf\xe9.heic" in capsys.readouterr().out
 
 
 def test_home_and_strings_are_understood(workdir, tmp_path, monkeypatch):

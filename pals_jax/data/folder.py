@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pals_jax.data.errors import DataError, some
 
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what Python makes of the bytes of such a file name
 _EXTENSIONS = "bmp|gif|jfif|jp2|jpe?g|p[bgp]m|png|tiff?|webp"
 
 
@@ -38,8 +39,8 @@ def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair]:
       The pairs; every image has a mask and the reverse.
 
     Raises:
-      DataError: root or the split's folder is missing, nothing matches, an id occurs twice, or
-        images and masks do not pair up. The text lists what is there.
+      DataError: root or the split's folder is missing, nothing matches, an id occurs twice or is
+        not UTF-8, or images and masks do not pair up. The text lists what is there.
     """
     if not str(root):
         raise DataError("config.data.root is empty: set --config.data.root=FOLDER.")
@@ -62,6 +63,17 @@ def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair]:
 
     mask_files = _match(root, masks, split)
     image_files = _match(root, images, split, excluded=mask_files.values())
+    foreign = [
+        repr(str(path))  # can be printed, unlike the path itself
+        for files in (image_files, mask_files)
+        for key, path in sorted(files.items())
+        if _NOT_UTF_8.search(key)
+    ]
+    if foreign:  # the id is stored as UTF-8
+        raise DataError(
+            f"split {split!r}: names that are not UTF-8 (old zip files hold such): "
+            f"{some(foreign)}. Please rename these files or folders."
+        )
     unmasked = sorted(image_files.keys() - mask_files.keys())
     imageless = sorted(mask_files.keys() - image_files.keys())
     problems = []

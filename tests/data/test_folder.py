@@ -1,5 +1,7 @@
 """Layouts, pairs, and what is said of a folder that does not fit."""
 
+import os
+
 import pytest
 
 from pals_jax.data.errors import DataError
@@ -106,6 +108,15 @@ def test_two_files_of_one_id_are_refused(tree):
     root = tree("x/a.jpg", "x/a.png", "y/a.png")
     with pytest.raises(DataError, match=r"share an id: .*x/a\.jpg, .*x/a\.png"):
         scan(root, "x/{id}.*", "y/{id}.png", "train")
+
+
+def test_names_that_are_not_utf_8_are_refused(tree):
+    latin = os.fsdecode(b"caf\xe9")
+    root = tree("x/a.jpg", "y/a.png", f"x/{latin}.jpg", f"y/{latin}.png")
+    with pytest.raises(DataError, match=r"not UTF-8.*rename") as error:
+        scan(root, "x/{id}.jpg", "y/{id}.png", "train")
+    shown = str(error.value).encode().decode()  # can be printed anywhere
+    assert all(repr(f"{root}/{name}") in shown for name in (f"x/{latin}.jpg", f"y/{latin}.png"))
 
 
 @pytest.mark.parametrize(
