@@ -1,6 +1,7 @@
 """What counts as a class index, the same for files, batches, targets and metrics."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
@@ -15,12 +16,14 @@ def outside_classes(
 def require_classes(
     name: str, index: Int[Array, "*shape"] | np.ndarray, num_classes: int, ignore: int
 ) -> None:
-    """Refuses indices outside the classes; inside a jitted function, whose values are not known
-    yet, nothing is looked at.
+    """Refuses indices that are no integers or lie outside the classes; inside a jitted function,
+    whose values are not known yet, only the type is looked at.
 
     Raises:
-      ValueError: naming the argument, the values and the number of pixels.
+      ValueError: naming the argument, and its type or the values and the number of pixels.
     """
+    if not jnp.issubdtype(index.dtype, jnp.integer):
+        raise ValueError(f"{name} must be an integer, found {index.dtype}")
     if isinstance(index, jax.core.Tracer):
         return
     index = np.asarray(index)

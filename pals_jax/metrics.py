@@ -31,8 +31,8 @@ def confusion_matrix(
       int32 [K,K].
 
     Raises:
-      ValueError: the shapes differ, or values lie outside the classes. Inside a jitted function
-        values cannot be checked; there a pixel with such a value does not count.
+      ValueError: the shapes differ, a type is no integer, or values lie outside the classes. Inside
+        a jitted function values cannot be checked; there a pixel with such a value does not count.
     """
     if labels.shape != predictions.shape:
         raise ValueError(

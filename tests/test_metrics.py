@@ -39,6 +39,11 @@ def test_values_outside_the_classes_are_named(labels, predictions, told):
     assert counted.sum() == (labels == 0).sum() - (predictions == 3).sum()
 
 
+def test_classes_that_are_no_integers_are_refused():
+    with pytest.raises(ValueError, match="predictions must be an integer, found float32"):
+        metrics.confusion_matrix(np.array([1]), np.array([1.7], np.float32), 3, 255)
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**16))
 def test_confusion_matrix_counts_every_valid_pixel_once(seed):

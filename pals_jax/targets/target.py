@@ -61,8 +61,8 @@ def labels_from_index(index: Int[Array, "b h w"], num_classes: int, ignore: int)
       ignore: the index of pixels that have no label.
 
     Raises:
-      ValueError: values lie outside the classes. Inside a jitted function values cannot be checked;
-        there a pixel with such a value has no label.
+      ValueError: the type is no integer, or values lie outside the classes. Inside a jitted
+        function values cannot be checked; there a pixel with such a value has no label.
     """
     require_classes("index", index, num_classes, ignore)
     index = index.astype(jnp.int32)  # in bytes, 300 would equal 44

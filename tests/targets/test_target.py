@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +17,13 @@ def test_labels_from_index():
 def test_labels_in_bytes_are_not_taken_for_a_larger_ignore_index(ignore):
     index = jnp.array([[[44, 255, 0]]], jnp.uint8)
     assert (labels_from_index(index, 256, ignore).mass == 1).all()
+
+
+def test_classes_that_are_no_integers_are_refused():
+    index = jnp.array([[[0, 1.7]]])
+    for make in (labels_from_index, jax.jit(labels_from_index, static_argnums=(1, 2))):
+        with pytest.raises(ValueError, match="index must be an integer, found float32"):
+            make(index, 3, 255)
 
 
 def test_an_ignore_index_inside_the_one_hot_range_has_no_mass():
