@@ -36,7 +36,8 @@ class Supervised:
     s_u.
 
     Sums run over the global batch, over all devices and all accumulated parts; without a labelled
-    pixel L is 0.
+    pixel L is 0. The metric "loss" is its first term, to compare with "cross_entropy", Σ_u CE(y_u,
+    p_u) / Σ_u s_u; "auxiliary_loss" is the other without w.
     """
 
     target: Target
@@ -97,14 +98,13 @@ class Supervised:
             per_pixel = per_pixel + penalty * labels.mass
         loss = losses.masked_sum(per_pixel, (labels.mass > 0).astype(jnp.float32)) / mass
         hard = losses.soft_cross_entropy(logits, labels.probs).sum() / mass
-        metrics = {"cross_entropy": hard}
+        metrics = {"loss": loss, "cross_entropy": hard}
         if outputs.auxiliary is not None:
             auxiliary = losses.soft_cross_entropy(
                 upsample(outputs.auxiliary, labels.size), labels.probs
             )
             metrics["auxiliary_loss"] = auxiliary.sum() / mass
             loss = loss + self.auxiliary_weight * metrics["auxiliary_loss"]
-        metrics["loss"] = loss
         return loss, Result({"student": statistics}, target_state, jax.lax.stop_gradient(metrics))
 
     def inspect(
