@@ -167,7 +167,7 @@ class Checkpoints:
             free = shutil.disk_usage(self.folder).free / 2**20
             raise CheckpointError(
                 f"could not write checkpoint {step} to {self.folder} ({free:.1f} MiB free now): "
-                f"{failure}\n{self._last_good(step)} Mend this, such as a full disk or quota, and "
+                f"{failure}\n{self._last_good()} Mend this, such as a full disk or quota, and "
                 "run the same command again."
             )
 
@@ -182,14 +182,13 @@ class Checkpoints:
         free = shutil.disk_usage(self.folder).free
         if size > free:
             raise CheckpointError(
-                f"no room for checkpoint {int(state.step)} in {self.folder}: it takes "
-                f"{size / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free.\n"
-                f"{self._last_good(int(state.step))} Make room and run the same command again."
+                f"no room for a checkpoint in {self.folder}: it takes {size / 2**20:.1f} MiB, "
+                f"{free / 2**20:.1f} MiB are free.\n{self._last_good()} Make room and run the same "
+                "command again."
             )
 
-    def _last_good(self, step: int) -> str:
-        complete = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
-        last = max((number for number in complete if number != step), default=None)
+    def _last_good(self) -> str:
+        last = self.latest
         return "There is no earlier one." if last is None else f"The last good one is step {last}."
 
     def meta(self, step: int) -> Meta:
@@ -253,8 +252,10 @@ class Checkpoints:
         try:
             yield
         except (ValueError, KeyError, AttributeError, OSError) as error:
+            there = (self.folder / str(step)).is_dir()
+            cause = "it may be damaged" if there else "a running training may have replaced it"
             raise CheckpointError(
-                f"could not read checkpoint {step} of {self.folder}, it is damaged: {error}"
+                f"could not read checkpoint {step} of {self.folder}, {cause}: {error}"
             ) from error
 
     def _check_fits(self, step: int, item: str, expected: Any) -> None:

@@ -163,7 +163,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     for field in ("root", "data_dir", *_LISTS):
         # Evaluation may be started from another folder than training was.
         path = config.data[field]
-        if path and (field not in _LISTS or path.endswith(".txt")):
+        is_list = path.endswith(".txt") and not path.startswith("prefix:")
+        if path and (is_list or field not in _LISTS):
             config.data[field] = str(Path(path).expanduser().absolute())
     name = config.target.name
     if name not in TARGETS:
@@ -235,10 +236,6 @@ def _check_values(config: ConfigDict) -> None:
         require(value_of(field) < 2**31, field, "below 2³¹")
     for field in ("optimizer.learning_rate", "optimizer.power", "optimizer.head_multiplier"):
         require(value_of(field) > 0, field, "above 0")
-    require(config.optimizer.end_learning_rate <= config.optimizer.learning_rate,
-            "optimizer.end_learning_rate",
-            f"at most config.optimizer.learning_rate = {config.optimizer.learning_rate}, from "
-            "which it falls")  # fmt: skip
     require(0 <= config.optimizer.momentum < 1, "optimizer.momentum", "in [0, 1)")
     mean, std = config.model.mean, config.model.std
     require(len(mean) == 3 and all(0 <= m <= 1 for m in mean), "model.mean", "of RGB in [0, 1]")
@@ -291,7 +288,7 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
         for field, (old, new) in different.items()
         if field.split(".")[0] not in _FREE_SECTIONS
         and field not in _FREE_FIELDS
-        and not _moved_list(field, old, new)
+        and not (field == "data.subset" and _moved_list(old, new))
     ]
     if changed:
         raise ConfigError(
@@ -301,11 +298,9 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
         )
 
 
-def _moved_list(field: str, old: Any, new: Any) -> bool:
-    """Whether a list of ids has another folder; the ids themselves are compared with the data."""
-    paths = [Path(str(value)) for value in (old, new)]
-    lists = field.removeprefix("data.") in _LISTS and paths[0].suffix == ".txt"
-    return lists and paths[0].name == paths[1].name
+def _moved_list(old: str, new: str) -> bool:
+    """Whether a list of ids has another folder; the ids to train on are compared with the data."""
+    return old.endswith(".txt") and Path(old).name == Path(new).name
 
 
 def fields(config: ConfigDict) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import pals_jax
+from pals_jax import config as configs
 from pals_jax import data, inference, metrics, networks, sharding
 from pals_jax.checkpoints import Meta
 from pals_jax.files import write_atomically
@@ -133,6 +134,9 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
     step, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
+    trained = configs.load(workdir / "config.json").data
+    if (trained.root, trained.images) == (config.data.root, config.data.images):
+        data.require_held_out(config.data, config.eval.split)
     examples = open_examples(config, meta)
     print(
         f"evaluating checkpoint {step} on {len(examples)} images of {config.eval.split}; the first "

@@ -22,9 +22,9 @@ from pals_jax.train import NonFiniteError, train_and_evaluate
 _MENDABLE = {
     errno.ENOSPC: "make room for --workdir, config.data.data_dir and temporary files",
     errno.EDQUOT: "make room for --workdir, config.data.data_dir and temporary files",
-    errno.EACCES: "take a folder that you may read and write",
-    errno.EPERM: "take a folder that you may read and write",
-    errno.EROFS: "take a folder that may be written to",
+    errno.EACCES: "let it be read and written, or take another folder",
+    errno.EPERM: "let it be read and written, or take another folder",
+    errno.EROFS: "let it be written to, or take another folder",
 }
 _MODES = {"train": train_and_evaluate, "evaluate": evaluate, "predict": predict}
 

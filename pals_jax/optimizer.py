@@ -10,13 +10,14 @@ from ml_collections import ConfigDict
 def poly_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
     """lr(t) = (lr_0 - lr_end) (1 - t / total_steps)^power + lr_end.
 
+    lr_end is the smaller of the two learning rates, so that it never rises.
+
     Args:
       config: `config.optimizer`.
       total_steps: steps of the whole run.
     """
-    return optax.polynomial_schedule(
-        config.learning_rate, config.end_learning_rate, config.power, total_steps
-    )
+    end = min(config.end_learning_rate, config.learning_rate)
+    return optax.polynomial_schedule(config.learning_rate, end, config.power, total_steps)
 
 
 def create(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:

@@ -47,6 +47,7 @@ def open_data(config: ConfigDict) -> RunData:
       DataError: the data is not what the configuration says.
     """
     dataset = data.dataset_info(config.data)
+    data.require_held_out(config.data, config.eval.split)
     evaluation = data.open_evaluation(config.data, config.eval.split)
     train = data.open_training(config.data)
     dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()

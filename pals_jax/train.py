@@ -213,7 +213,7 @@ class _Run:
         stored = self.checkpoints.meta(latest)
         for field in ("classes", "ignore"):
             before, now = getattr(stored, field), getattr(self.meta, field)
-            if before != now:
+            if before != (tuple(now) if field == "classes" else now):
                 raise data.DataError(
                     f"cannot resume: the {field} of the data set were {before}, now {now}. Restore "
                     "them, or use another --workdir."

@@ -122,3 +122,16 @@ def test_result_is_json_and_a_missing_class_is_null(network):
     shown = evaluate.table(found)
     assert "50.0" in shown
     assert "checkpoint 7" in shown
+
+
+def test_images_that_were_trained_on_are_no_other_split(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
+    config = configs.default_config()
+    config.data.update(name="segmentation_folder", root=str(tmp_path), classes=CLASSES)
+    config.data.update(images="img/{id}.jpg", masks="lab/{id}.png")
+    configs.save(configs.resolve(config), tmp_path / "config.json")
+    with pytest.raises(data.DataError, match=r"would be the images that are trained on"):
+        evaluate.evaluate(configs.resolve(config), tmp_path)
+    config.data.images = "test/{id}.jpg"  # a folder of its own, which is not there
+    with pytest.raises(data.DataError, match=r"test"):
+        evaluate.evaluate(configs.resolve(config), tmp_path)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
@@ -141,7 +142,7 @@ def aggregate(
     """
     _check_arrays(features, values, valid, labels, correct)
     kernel = Kernel(similarity, temperature, power, features.dtype.name)
-    if tile_size is not None and not (isinstance(tile_size, int) and tile_size >= 1):
+    if tile_size is not None and not (isinstance(tile_size, int | np.integer) and tile_size >= 1):
         raise ValueError(f"tile_size must be a whole number from 1 or None, found {tile_size}")
     if implementation not in ("auto", *_IMPLEMENTATIONS):
         raise ValueError(

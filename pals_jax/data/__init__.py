@@ -12,7 +12,7 @@ from pals_jax.data.images import image_size, read_image, read_mask
 from pals_jax.data.pipeline import Batch, TrainBatches
 from pals_jax.data.read_ahead import read_ahead
 from pals_jax.data.source import Example, Examples, Source, open_split
-from pals_jax.data.splits import DEV, open_evaluation, open_training
+from pals_jax.data.splits import DEV, open_evaluation, open_training, require_held_out
 from pals_jax.data.subsets import ids_hash, nested_subset, select, split_dev
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "read_ahead",
     "read_image",
     "read_mask",
+    "require_held_out",
     "scan",
     "select",
     "split_dev",

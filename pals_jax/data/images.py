@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pals_jax.data.errors import DataError, some
 
@@ -70,7 +70,9 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
             decoded = cv2.imdecode(encoded, flags)
             if decoded is None:
                 raise OSError("its 16-bit samples cannot be decoded")
-            pixels = _to_8_bit(decoded[..., ::-1])
+            pixels = decoded[..., ::-1]
+            if pixels.dtype != np.uint8:  # that is a BMP of 16 bits in all
+                pixels = _to_8_bit(pixels)
         else:
             pixels = np.asarray(image.convert("RGB"))
         if pixels.shape[:2] != (height, width):  # whoever asked `image_size` relies on it
@@ -163,6 +165,8 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: unreadable or truncated (not a known image format).") from None
     except Exception as error:  # Pillow's decoders raise a dozen kinds of errors on broken files
         raise DataError(f"{path}: unreadable or truncated ({error}).") from error
 

@@ -35,17 +35,9 @@ def open_evaluation(config: Any, split: str) -> Source:
       split: its name.
 
     Raises:
-      DataError: see `open_split`; or there is no dev part; or the layout has one folder for all
-        splits, so that an image would be in both.
+      DataError: see `open_split`; or there is no dev part.
     """
     if split != DEV:
-        images = dataset_info(config).images
-        if images and "{split}" not in images and split != config.train_split:
-            raise DataError(
-                f"config.eval.split = {split!r} would be the images that are trained on, since "
-                f"config.data.images = {images!r} has no {{split}}: hold a part out with "
-                "--config.data.dev=0.2 --config.eval.split=dev"
-            )
         return open_split(config, split)
     if not config.dev:
         raise DataError(
@@ -56,6 +48,25 @@ def open_evaluation(config: Any, split: str) -> Source:
     source = open_split(config, config.train_split)
     _, dev = _split_dev(source, config)
     return source.select(dev)
+
+
+def require_held_out(config: Any, split: str) -> None:
+    """Refuses another split of a layout that has one folder for all of them.
+
+    Args:
+      config: `config.data` of the training.
+      split: to evaluate on.
+
+    Raises:
+      DataError: it would be the images that are trained on.
+    """
+    images = dataset_info(config).images
+    if images and "{split}" not in images and split not in (config.train_split, DEV):
+        raise DataError(
+            f"config.eval.split = {split!r} would be the images that are trained on, since "
+            f"config.data.images = {images!r} has no {{split}}: hold a part out with "
+            "--config.data.dev=0.2 --config.eval.split=dev"
+        )
 
 
 def _split_dev(source: Source, config: Any) -> tuple[list[str], list[str]]:

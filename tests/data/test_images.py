@@ -292,3 +292,16 @@ def test_a_stray_255_gets_both_explanations(tmp_path):
     path = save(tmp_path / "a.png", np.uint8([[0, 255]]))
     with pytest.raises(DataError, match=r"set config\.data\.ignore=255; .*convert 255 to 1"):
         read_mask(path, 2, 11)
+
+
+def test_a_bmp_of_16_bits_in_all_is_not_darkened(tmp_path):
+    # One white and one green pixel of 5, 6 and 5 bits, after a header with the masks of the bits.
+    pixels = struct.pack("<HH", 0xFFFF, 0x07E0)
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    header = struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 16, 3, len(pixels), 0, 0, 0, 0)
+    start = 14 + len(header) + len(masks)
+    path = tmp_path / "a.bmp"
+    path.write_bytes(
+        struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start) + header + masks + pixels
+    )
+    np.testing.assert_allclose(read_image(path), [[[255] * 3, [0, 255, 0]]], atol=7)
