@@ -5,11 +5,10 @@ target), "iterator" (the position in the data) and "meta" (what the network is: 
 class names, palette, normalisation).
 """
 
-import contextlib
 import dataclasses
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers
 
-from pals_jax import orbax_save, sharding
+from pals_jax import orbax_errors, orbax_save, sharding
+from pals_jax.orbax_errors import OrbaxError
 from pals_jax.state import Network, TrainState
 
 METRIC = "dev_mean_iou"
@@ -162,14 +162,15 @@ class Checkpoints:
             meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
         )
         self.check_room(state)
-        failure = orbax_save.save(self._manager, self.folder, step, items, {METRIC: dev_mean_iou})
-        if failure is not None:
+        try:
+            orbax_save.save(self._manager, self.folder, step, items, {METRIC: dev_mean_iou})
+        except OrbaxError as error:
             free = shutil.disk_usage(self.folder).free / 2**20
             raise CheckpointError(
                 f"could not write checkpoint {step} to {self.folder} ({free:.1f} MiB free now): "
-                f"{failure}\n{self._last_good()} Mend this, such as a full disk or quota, and "
+                f"{error}\n{self._last_good()} Mend this, such as a full disk or quota, and "
                 "run the same command again."
-            )
+            ) from None
 
     def check_room(self, state: TrainState) -> None:
         """Looks whether the disk takes a checkpoint of `state`.
@@ -239,24 +240,22 @@ class Checkpoints:
         return items["networks"]["ema"] if averaged else items["networks"]["networks"]
 
     def _restore(self, step: int, **items) -> Any:
-        with self._reading(step):
-            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        args = ocp.args.Composite(**items)
+        return self._read(step, lambda: self._manager.restore(step, args=args))
 
     def _arrays(self, step: int, item: str) -> Any:
         """The tree of an item's arrays, as metadata."""
-        with self._reading(step):
-            return self._manager.item_metadata(step)[item].tree
+        return self._read(step, lambda: self._manager.item_metadata(step)[item].tree)
 
-    @contextlib.contextmanager
-    def _reading(self, step: int) -> Iterator[None]:
+    def _read(self, step: int, action: Callable[[], Any]) -> Any:
         try:
-            yield
-        except (ValueError, KeyError, AttributeError, OSError) as error:
+            return orbax_errors.run(action)
+        except OrbaxError as error:
             there = (self.folder / str(step)).is_dir()
             cause = "it may be damaged" if there else "a running training may have replaced it"
             raise CheckpointError(
                 f"could not read checkpoint {step} of {self.folder}, {cause}: {error}"
-            ) from error
+            ) from None
 
     def _check_fits(self, step: int, item: str, expected: Any) -> None:
         """Compares by path: Orbax reports only the first difference and casts dtypes silently."""

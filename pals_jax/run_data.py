@@ -1,7 +1,7 @@
 """What a run reads: from the configuration's data set, or from anybody's iterators."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 
 from pals_jax import data
 from pals_jax.class_indices import require_classes
-from pals_jax.files import write_atomically
 from pals_jax.step import Batch
 
 
@@ -96,6 +95,23 @@ def check_example(where: str, example: data.Example, num_classes: int, ignore: i
     return example
 
 
+def check_iterator(batches: Any) -> None:
+    """Checks that batches can be drawn, and that their position can be kept in a checkpoint.
+
+    Raises:
+      DataError: they are no iterator, or `get_state` gives other than JSON values.
+    """
+    if not hasattr(batches, "__next__"):
+        raise data.DataError(
+            f"run_data.batches must be an iterator, as iter(…), found {type(batches).__name__}"
+        )
+    if hasattr(batches, "get_state"):
+        try:
+            json.dumps(batches.get_state())
+        except TypeError as error:
+            raise data.DataError(f"batches.get_state() must give JSON values: {error}") from None
+
+
 def check_streams(where: str, streams: Any) -> None:
     """Checks that a batch is {"labeled": {…}}, a mapping of streams.
 
@@ -146,19 +162,3 @@ def check_stream(where: str, stream: Mapping[str, Any], num_classes: int, ignore
         require_classes(where, label, num_classes, ignore)
     except ValueError as error:
         raise data.DataError(str(error)) from None
-
-
-def check_ids(ids: Sequence[str], workdir: Path, *, resuming: bool) -> None:
-    """Writes ids.txt, or refuses to resume on other images than before.
-
-    Raises:
-      DataError: the images are not those of ids.txt.
-    """
-    path = workdir / "ids.txt"
-    text = "".join(f"{name}\n" for name in sorted(ids))
-    if resuming and path.exists() and path.read_text() != text:
-        raise data.DataError(
-            f"cannot resume: {path} lists {len(path.read_text().splitlines())} images, the data "
-            f"set now gives {len(ids)}, or other ones. Restore the data, or use another --workdir."
-        )
-    write_atomically(path, text)

@@ -5,11 +5,9 @@ that it is finished.
 """
 
 import contextlib
-import fcntl
 import json
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +29,14 @@ from pals_jax.progress import Progress
 from pals_jax.run_data import (
     RunData,
     check_evaluated,
-    check_ids,
+    check_iterator,
     check_stream,
     check_streams,
     open_data,
 )
 from pals_jax.state import TrainState
 from pals_jax.step import Batch, make_inspection, make_train_step
+from pals_jax.workdir import already_finished, check_classes, check_ids, exclusive
 
 
 class NonFiniteError(RuntimeError):
@@ -71,14 +70,14 @@ def train_and_evaluate(
     if run_data is None:
         data.dataset_info(config.data)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_exclusive(workdir))
+        stack.enter_context(exclusive(workdir))
         checkpoints = stack.enter_context(Checkpoints(workdir))
         saved_config = workdir / "config.json"
         if checkpoints.latest is not None:
             saved = configs.load(saved_config)
             configs.check_same_training(saved, config, workdir)
             if checkpoints.latest == config.total_steps and (workdir / "result.json").exists():
-                return _already_finished(workdir, configs.changes(saved, config))
+                return already_finished(workdir, configs.changes(saved, config))
             if saved.data.root != config.data.root:
                 warnings.warn(
                     f"config.data.root was {saved.data.root}, now {config.data.root}: that it "
@@ -88,37 +87,16 @@ def train_and_evaluate(
         if run_data is None:
             run_data = open_data(config)
             stack.callback(run_data.close)
-        if not hasattr(run_data.batches, "__next__"):
-            raise data.DataError(
-                f"run_data.batches must be an iterator, as iter(…), found "
-                f"{type(run_data.batches).__name__}"
-            )
+        check_iterator(run_data.batches)
         _check_reported(config, run_data)
         check_evaluated(run_data, config.eval.split)
+        if checkpoints.latest is not None:
+            check_classes(checkpoints.meta(checkpoints.latest), run_data.dataset)
         check_ids(run_data.ids, workdir, resuming=checkpoints.latest is not None)
         configs.save(config, saved_config)
         run = _Run(config, workdir, run_data, checkpoints, mesh)
         run.train()
         return run.report()
-
-
-@contextlib.contextmanager
-def _exclusive(workdir: Path) -> Iterator[None]:
-    """Holds the work directory, so that no second process trains in it."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--workdir={workdir} cannot be a folder: {error}") from error
-    with (workdir / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"--workdir={workdir}: another process trains there; wait for it or take another"
-            ) from None
-        except OSError as error:  # some network drives have no locks
-            warnings.warn(f"{workdir} cannot be locked ({error}): train there once", stacklevel=2)
-        yield
 
 
 def _check_batch(config: ConfigDict, mesh: Mesh) -> None:
@@ -149,24 +127,6 @@ def _check_reported(config: ConfigDict, run_data: RunData) -> None:
             f"config.eval.checkpoint is {which}, but training keeps only the latest, which will be "
             f"{config.total_steps}, and the best: use latest or best"
         )
-
-
-def _already_finished(workdir: Path, changes: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
-    path = workdir / "result.json"
-    try:
-        result = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path} is damaged ({error}): remove it, and the same command evaluates again"
-        ) from error
-    print(evaluate.table(result))
-    print(
-        f"{workdir} is finished; nothing was done. --mode=evaluate evaluates it again; another "
-        "--workdir trains anew."
-    )
-    for field, (old, new) in changes.items():
-        print(f"config.{field} = {new!r} was not heeded: the above is of {old!r}")
-    return result
 
 
 class _Run:
@@ -210,14 +170,6 @@ class _Run:
         writers.drop_after(self.workdir, latest or 0)
         if latest is None:
             return jax.device_put(fresh, sharding.replicated(self.mesh))
-        stored = self.checkpoints.meta(latest)
-        for field in ("classes", "ignore"):
-            before, now = getattr(stored, field), getattr(self.meta, field)
-            if before != (tuple(now) if field == "classes" else now):
-                raise data.DataError(
-                    f"cannot resume: the {field} of the data set were {before}, now {now}. Restore "
-                    "them, or use another --workdir."
-                )
         restored, position = self.checkpoints.restore(latest, fresh, self.mesh)
         if latest < self.config.total_steps:
             if hasattr(self.data.batches, "set_state"):
@@ -356,10 +308,6 @@ class _Run:
     def _save(self, dev_mean_iou: float | None) -> None:
         batches = self.data.batches
         position = batches.get_state() if hasattr(batches, "get_state") else {}
-        try:
-            json.dumps(position)
-        except TypeError as error:
-            raise data.DataError(f"batches.get_state() must give JSON values: {error}") from None
         self.checkpoints.save(self.state, position, self.meta, dev_mean_iou)
 
     def _collect(self, pending: list[tuple[list[str], dict[str, jax.Array]]]) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """The loop as a whole: resuming, stopping, refusing, failing."""
 
-import dataclasses
-import fcntl
 import itertools
 import json
 import os
@@ -166,17 +164,6 @@ def test_a_second_ctrl_c_stops_at_once(config, run_data, tmp_path):
         assert checkpoints.latest == 2
 
 
-def test_a_finished_run_says_so_and_does_nothing(config, run_data, tmp_path, capsys):
-    result = train_and_evaluate(config, tmp_path, run_data())
-    capsys.readouterr()
-    poisoned = run_data()._replace(batches=iter(()))
-    assert train_and_evaluate(config, tmp_path, poisoned) == result
-    assert "finished" in capsys.readouterr().out
-    config.eval.split = "test"
-    assert train_and_evaluate(config, tmp_path, poisoned) == result
-    assert "config.eval.split = 'test' was not heeded" in capsys.readouterr().out
-
-
 def test_a_changed_field_that_alters_training_is_refused(config, run_data, tmp_path):
     train_and_evaluate(config, tmp_path, run_data())
     config.log.every = 1
@@ -189,16 +176,6 @@ def test_a_changed_field_that_alters_training_is_refused(config, run_data, tmp_p
     assert "config.optimizer.learning_rate" in str(refusal.value)
     assert "0.01, now 0.5" in str(refusal.value)
     assert "config.target.options.alpha" in str(refusal.value)
-
-
-def test_other_images_are_refused(config, run_data, tmp_path):
-    parts = run_data()
-    with pytest.raises(Interrupted):
-        train_and_evaluate(
-            config, tmp_path, parts._replace(batches=interrupted_after(parts.batches, 2))
-        )
-    with pytest.raises(data.DataError, match=r"ids\.txt.*2 images.*3"):
-        train_and_evaluate(config, tmp_path, run_data()._replace(ids=("a", "b", "c")))
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(config, run_data, tmp_path):
@@ -323,26 +300,16 @@ def test_workers_that_end_by_the_same_signal_cost_no_steps(config, run_data, tmp
     assert resumed == train_and_evaluate(config, tmp_path / "whole", run_data())
 
 
-@pytest.mark.parametrize("lost", ["networks", "networks/_METADATA", "networks/manifest.ocdbt"])
+@pytest.mark.parametrize("lost", ["", "_METADATA", "manifest.ocdbt", "d/*"])
 def test_a_damaged_checkpoint_is_told(config, run_data, tmp_path, lost):
     train_and_evaluate(config, tmp_path, run_data())
-    path = tmp_path / "checkpoints/4" / lost
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    networks = tmp_path / "checkpoints/4/networks"
+    if not lost:
+        shutil.rmtree(networks)
+    for path in networks.glob(lost) if lost else ():
+        path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=r"checkpoint 4 of .* may be damaged"):
         stored_networks(tmp_path)
-
-
-def test_resuming_on_other_data_is_refused_or_told(config, run_data, tmp_path):
-    config.total_steps = 2
-    train_and_evaluate(config, tmp_path, run_data())
-    (tmp_path / "result.json").unlink()
-    other = run_data()
-    other = other._replace(dataset=dataclasses.replace(other.dataset, classes=("a", "b", "c")))
-    with pytest.raises(data.DataError, match=r"classes of the data set were .*, now .*'c'"):
-        train_and_evaluate(config, tmp_path, other)
-    config.data.root = "elsewhere"
-    with pytest.warns(UserWarning, match=r"config\.data\.root was .*elsewhere.*names only"):
-        train_and_evaluate(config, tmp_path, run_data())
 
 
 def test_looking_at_a_run_changes_nothing(config, run_data, tmp_path):
@@ -399,13 +366,6 @@ def test_a_batch_that_does_not_divide(
     config.num_devices, config.batch_size, config.accumulation = devices, batch_size, accumulation
     with pytest.raises(ConfigError, match=told):
         train_and_evaluate(config, tmp_path, run_data())
-
-
-def test_a_work_directory_is_trained_in_once_at_a_time(config, run_data, tmp_path):
-    with (tmp_path / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match=r"workdir=.*another process"):
-            train_and_evaluate(config, tmp_path, run_data())
 
 
 def test_more_devices_than_there_are(config, run_data, tmp_path):

@@ -1,0 +1,55 @@
+"""A work directory is held once, resumed on the same data, and left alone when finished."""
+
+import dataclasses
+import fcntl
+import json
+
+import pytest
+from toy import CLASSES
+
+from pals_jax import data
+from pals_jax.errors import ConfigError
+from pals_jax.train import train_and_evaluate
+
+
+def test_a_work_directory_is_trained_in_once_at_a_time(config, run_data, tmp_path):
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"workdir=.*another process"):
+            train_and_evaluate(config, tmp_path, run_data())
+
+
+def test_a_finished_run_says_so_and_does_nothing(config, run_data, tmp_path, capsys):
+    result = train_and_evaluate(config, tmp_path, run_data())
+    capsys.readouterr()
+    poisoned = run_data()._replace(batches=iter(()))
+    assert train_and_evaluate(config, tmp_path, poisoned) == result
+    assert "finished" in capsys.readouterr().out
+    config.eval.split = "test"
+    assert train_and_evaluate(config, tmp_path, poisoned) == result
+    assert "config.eval.split = 'test' was not heeded" in capsys.readouterr().out
+    (tmp_path / "result.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"result\.json is damaged.*evaluates again"):
+        train_and_evaluate(config, tmp_path, poisoned)
+
+
+def test_resuming_on_other_data_is_refused_or_told(config, run_data, tmp_path):
+    config.total_steps = 2
+    train_and_evaluate(config, tmp_path, run_data())
+    (tmp_path / "result.json").unlink()
+    good = run_data()
+    config.data.root = "elsewhere"
+    for other, told in (
+        ({"ids": ("a", "b", "c")}, r"ids\.txt lists 2 images.*3"),
+        ({"dataset": dataclasses.replace(good.dataset, classes=("a", "b", "c"))}, r"classes .*'c'"),
+    ):
+        with (
+            pytest.warns(UserWarning, match="root"),
+            pytest.raises(data.DataError, match=rf"cannot resume: .*{told}"),
+        ):
+            train_and_evaluate(config, tmp_path, good._replace(**other))
+    # A refusal has changed nothing, not even what the next warning compares with.
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["root"] == ""
+    dataset = dataclasses.replace(good.dataset, classes=list(CLASSES))
+    with pytest.warns(UserWarning, match=r"config\.data\.root was .*elsewhere.*names only"):
+        train_and_evaluate(config, tmp_path, good._replace(dataset=dataset))
