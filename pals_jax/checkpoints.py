@@ -1,18 +1,20 @@
 """Checkpoints through Orbax: the latest one, and beside it the best on the dev split.
 
-A checkpoint holds four items: "networks" (what evaluation needs), "training" (optimiser and
-target), "iterator" (the position in the data) and "meta" (what the network is: model configuration,
-class names, palette, normalisation).
+A checkpoint holds five items: "networks" (what evaluation needs), "training" (optimiser and
+target), "iterator" (the position in the data), "meta" (what the network is: model configuration,
+class names, palette, normalisation) and "checksums" (CRC-32 of the arrays of the first two).
 """
 
 import dataclasses
 import math
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers
@@ -68,6 +70,9 @@ class Checkpoints:
           workdir: of a run.
           read_only: touch nothing, so that a run may go on writing there. Otherwise the folder is
             made, and what an interrupted save left there is removed.
+
+        Raises:
+          CheckpointError: the metrics of a checkpoint are damaged.
         """
         self.folder = workdir.absolute() / "checkpoints"  # Orbax refuses relative paths
         keep = checkpoint_managers.AnyPreservationPolicy(
@@ -82,10 +87,10 @@ class Checkpoints:
             preservation_policy=keep,
             best_fn=_score,  # without it, Orbax neither writes nor reads metrics
             enable_async_checkpointing=False,
-            create=not read_only,
             read_only=read_only,
         )
         if not read_only:
+            self.folder.mkdir(parents=True, exist_ok=True)
             orbax_save.remove_unfinished(self.folder)
         arrays, values = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
         handlers = {
@@ -93,10 +98,19 @@ class Checkpoints:
             "training": arrays(),
             "iterator": values(),
             "meta": values(),
+            "checksums": values(),
         }
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_names=tuple(handlers), item_handlers=handlers
-        )
+        try:
+            self._manager = orbax_errors.run(
+                lambda: ocp.CheckpointManager(
+                    self.folder, options=options, item_names=tuple(handlers), item_handlers=handlers
+                )
+            )
+        except OrbaxError as error:  # it reads the metrics of each checkpoint
+            raise CheckpointError(
+                f"could not open {self.folder}, the metrics of a checkpoint may be damaged: "
+                f"{error}\nIf so, remove that checkpoint; one a step is there."
+            ) from None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -160,6 +174,9 @@ class Checkpoints:
             training=ocp.args.StandardSave(training),
             iterator=ocp.args.JsonSave(iterator),
             meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
+            checksums=ocp.args.JsonSave(
+                {"networks": _checksum(networks), "training": _checksum(training)}
+            ),
         )
         self.check_room(state)
         try:
@@ -168,7 +185,7 @@ class Checkpoints:
             free = shutil.disk_usage(self.folder).free / 2**20
             raise CheckpointError(
                 f"could not write checkpoint {step} to {self.folder} ({free:.1f} MiB free now): "
-                f"{error}\n{self._last_good()} Mend this, such as a full disk or quota, and "
+                f"{error}\n{self._last_good(step)} Mend this, such as a full disk or quota, and "
                 "run the same command again."
             ) from None
 
@@ -188,9 +205,9 @@ class Checkpoints:
                 "command again."
             )
 
-    def _last_good(self) -> str:
-        last = self.latest
-        return "There is no earlier one." if last is None else f"The last good one is step {last}."
+    def _last_good(self, failed: int | None = None) -> str:
+        good = [step for step in self._manager.all_steps() if step != failed]
+        return f"The last good one is step {max(good)}." if good else "There is no earlier one."
 
     def meta(self, step: int) -> Meta:
         """What the network of a checkpoint is."""
@@ -240,22 +257,45 @@ class Checkpoints:
         return items["networks"]["ema"] if averaged else items["networks"]["networks"]
 
     def _restore(self, step: int, **items) -> Any:
-        args = ocp.args.Composite(**items)
-        return self._read(step, lambda: self._manager.restore(step, args=args))
+        if (self.folder / str(step) / "checksums").exists():  # older ones have none
+            items["checksums"] = ocp.args.JsonRestore()
+        args, names = ocp.args.Composite(**items), " and ".join(items)
+        found = self._read(step, names, lambda: self._manager.restore(step, args=args))
+        for name, checksum in found.get("checksums", {}).items():
+            if name in items and _checksum(found[name]) != checksum:
+                raise CheckpointError(
+                    f"the {name} of checkpoint {step} of {self.folder} are not what was written "
+                    f"there, by their CRC-32.\n{self._without(step)}"
+                )
+        return found
 
     def _arrays(self, step: int, item: str) -> Any:
         """The tree of an item's arrays, as metadata."""
-        return self._read(step, lambda: self._manager.item_metadata(step)[item].tree)
 
-    def _read(self, step: int, action: Callable[[], Any]) -> Any:
+        def read() -> Any:
+            found = self._manager.item_metadata(step)[item]
+            if found is None:
+                raise FileNotFoundError(f"{item}/_METADATA is missing")
+            return found.tree
+
+        return self._read(step, item, read)
+
+    def _read(self, step: int, what: str, action: Callable[[], Any]) -> Any:
         try:
             return orbax_errors.run(action)
         except OrbaxError as error:
-            there = (self.folder / str(step)).is_dir()
-            cause = "it may be damaged" if there else "a running training may have replaced it"
             raise CheckpointError(
-                f"could not read checkpoint {step} of {self.folder}, {cause}: {error}"
+                f"could not read {what} of checkpoint {step} of {self.folder}: {error}\n"
+                f"{self._without(step)}"
             ) from None
+
+    def _without(self, step: int) -> str:
+        """What to do about a checkpoint that cannot be used."""
+        folder = self.folder / str(step)
+        if not folder.is_dir():
+            return "A running training may have replaced it: try again."
+        others = sorted(set(self._manager.all_steps()) - {step}) or "none"
+        return f"If it is damaged, remove {folder}; steps left: {others}."
 
     def _check_fits(self, step: int, item: str, expected: Any) -> None:
         """Compares by path: Orbax reports only the first difference and casts dtypes silently."""
@@ -297,3 +337,11 @@ def _abstract(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), tree
     )
+
+
+def _checksum(tree: Any) -> int:
+    """CRC-32 of the arrays of a tree, one after another."""
+    checksum = 0
+    for leaf in jax.tree.leaves(jax.device_get(tree)):
+        checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
+    return checksum

@@ -9,11 +9,13 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from pals_jax.data.subsets import is_list
 from pals_jax.errors import ConfigError, OptionError
 from pals_jax.files import write_atomically
 from pals_jax.models import MODELS
@@ -104,7 +106,7 @@ def default_config() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.01
-    config.optimizer.end_learning_rate = 1e-4
+    config.optimizer.end_learning_rate = 1e-4  # or learning_rate, if that is lower
     config.optimizer.power = 0.9  # of the polynomial decay
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
@@ -160,11 +162,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config = ConfigDict(config.to_dict())
     _check_fields(config.to_dict(), default_config().to_dict())
     _check_values(config)
-    for field in ("root", "data_dir", *_LISTS):
-        # Evaluation may be started from another folder than training was.
-        path = config.data[field]
-        is_list = path.endswith(".txt") and not path.startswith("prefix:")
-        if path and (is_list or field not in _LISTS):
+    # Evaluation may be started from another folder than training was.
+    for field in ("root", "data_dir", *filter(lambda field: is_list(config.data[field]), _LISTS)):
+        if path := config.data[field]:
             config.data[field] = str(Path(path).expanduser().absolute())
     name = config.target.name
     if name not in TARGETS:
@@ -232,6 +232,8 @@ def _check_values(config: ConfigDict) -> None:
         require(value_of(field) >= 1, field, "at least 1")
     for field in _AT_LEAST_ZERO:
         require(value_of(field) >= 0, field, "at least 0")
+    most = 4 * (os.cpu_count() or 1)  # each worker is a process with libraries of its own
+    require(config.data.workers <= most, "data.workers", f"at most {most} on this machine")
     for field in ("seed", "data.subset_seed"):
         require(value_of(field) < 2**31, field, "below 2³¹")
     for field in ("optimizer.learning_rate", "optimizer.power", "optimizer.head_multiplier"):
@@ -288,7 +290,7 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
         for field, (old, new) in different.items()
         if field.split(".")[0] not in _FREE_SECTIONS
         and field not in _FREE_FIELDS
-        and not (field == "data.subset" and _moved_list(old, new))
+        and not (field in ("data.subset", "data.dev") and _moved_list(old, new))
     ]
     if changed:
         raise ConfigError(
@@ -299,8 +301,8 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
 
 
 def _moved_list(old: str, new: str) -> bool:
-    """Whether a list of ids has another folder; the ids to train on are compared with the data."""
-    return old.endswith(".txt") and Path(old).name == Path(new).name
+    """Whether a list of ids has another folder; the ids it names are compared, see `workdir`."""
+    return is_list(old) and is_list(new) and Path(old).name == Path(new).name
 
 
 def fields(config: ConfigDict) -> dict[str, Any]:
@@ -327,16 +329,19 @@ def load(path: Path) -> ConfigDict:
     """Reads a configuration that `save` wrote.
 
     Raises:
-      ConfigError: the file is missing or is not JSON.
+      ConfigError: the file is missing or is not a JSON object.
     """
     try:
-        return from_dict(json.loads(path.expanduser().read_text()))
+        fields = json.loads(path.expanduser().read_text())
     except FileNotFoundError:
         raise ConfigError(
             f"{path} is missing: is {path.parent} the --workdir of a training run?"
         ) from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is not valid JSON ({error})") from error
+    except ValueError as error:  # of the encoding, too
+        raise ConfigError(f"{path} is not valid JSON ({error}): restore it") from error
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{path} must hold the fields of a configuration, found {fields!r:.80}")
+    return from_dict(fields)
 
 
 def from_dict(fields: dict) -> ConfigDict:

@@ -4,6 +4,7 @@ import functools
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,10 +135,8 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
     step, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
-    trained = configs.load(workdir / "config.json").data
-    if (trained.root, trained.images) == (config.data.root, config.data.images):
-        data.require_held_out(config.data, config.eval.split)
     examples = open_examples(config, meta)
+    _check_unseen(examples.ids, config, workdir)
     print(
         f"evaluating checkpoint {step} on {len(examples)} images of {config.eval.split}; the first "
         "of each size compiles",
@@ -152,6 +151,29 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         print(table(found))  # also where the disk is full
     print(f"wrote {path}")
     return found
+
+
+def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None:
+    """Refuses another split than that of the training whose images were trained on all the same."""
+    saved, listed = workdir / "config.json", workdir / "ids.txt"
+    if not saved.exists() or not listed.exists():  # a checkpoint is enough to evaluate
+        return
+    trained, asked, split = configs.load(saved).data, config.data, config.eval.split
+    images = data.dataset_info(asked).images
+    one_folder = images and "{split}" not in images
+    drawn_from = asked.train_split if split == data.DEV else split
+    if (
+        split != trained.train_split
+        and (trained.name, trained.root, trained.images) == (asked.name, asked.root, asked.images)
+        # In a folder of its own, an image may have the name of another that was trained on.
+        and (one_folder or drawn_from == trained.train_split)
+        and (seen := set(ids) & set(listed.read_text().splitlines()))
+    ):
+        raise data.DataError(
+            f"config.eval.split = {split!r}: {len(seen)} of its {len(ids)} images were trained on, "
+            f"as {min(seen)!r} of {listed}. Evaluate on others, or, with "
+            f"--config.eval.split={trained.train_split}, on the training split as such."
+        )
 
 
 def result(evaluation: Evaluation, meta: Meta, config: ConfigDict, step: int) -> dict[str, Any]:

@@ -15,6 +15,8 @@ import absl.logging
 
 T = TypeVar("T")
 
+_PACKAGE = "orbax/checkpoint"  # in the path of each of its files
+
 
 class OrbaxError(RuntimeError):
     """A checkpoint could not be written or read: the first failure of all that Orbax met."""
@@ -38,7 +40,9 @@ def run(action: Callable[[], T], settle: Callable[[], object] = lambda: time.sle
         try:
             return action()
         except Exception as error:
+            absl.logging.debug("Orbax failed", exc_info=True)  # all of it, with --verbosity=1
             failure = str(error.__cause__ or error) or repr(error)
+            failure = failure.partition(" [tensorstore_spec=")[0]  # a page of settings
         settle()
         gc.collect()  # tasks that nobody waits for tell their failure when they are collected
     raise OrbaxError(failure)
@@ -53,7 +57,7 @@ def _quiet() -> Iterator[None]:
     """
 
     def is_news(record: logging.LogRecord) -> bool:
-        of_orbax = record.name == "asyncio" or "orbax" in record.pathname
+        of_orbax = record.name == "asyncio" or _PACKAGE in record.pathname
         return record.levelno < logging.ERROR or not of_orbax
 
     def tell(unraisable: Any) -> None:
@@ -76,4 +80,4 @@ def _quiet() -> Iterator[None]:
 
 
 def _raised_by_orbax(frames: TracebackType | None) -> bool:
-    return any("orbax" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(frames))
+    return any(_PACKAGE in frame.f_code.co_filename for frame, _ in traceback.walk_tb(frames))

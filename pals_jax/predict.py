@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pals_jax import data, inference, networks, sharding, visualize
+from pals_jax.errors import ConfigError
 from pals_jax.evaluate import open_examples
 
 KINDS = ("index", "colour", "overlay")
@@ -35,8 +36,7 @@ class ImageFolder:
         folder = folder.expanduser()
         self.paths, others = data.list_images(folder)
         if others:
-            shown = ", ".join(str(path.relative_to(folder)) for path in others[:5])
-            shown = os.fsencode(shown).decode(errors="backslashreplace")  # a name may not be UTF-8
+            shown = ", ".join(_printable(path.relative_to(folder)) for path in others[:5])
             print(f"not images, skipped: {len(others)}, as {shown}")
         names = [path.relative_to(folder) for path in self.paths]
         stems = collections.Counter(name.with_suffix("") for name in names)
@@ -78,6 +78,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
 
     Raises:
       DataError: images could not be read; they are listed, after all others were predicted.
+      ConfigError: the output cannot be a folder.
     """
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
@@ -97,6 +98,10 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         unreadable += folder.unreadable
     else:
         examples = open_examples(config, meta)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"config.predict.output={output} cannot be a folder: {error}") from error
 
     @jax.jit
     def classify(network, image, valid):
@@ -109,7 +114,6 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     shapes, rows = inference.plan(sizes, len(meta.classes), config.eval, mesh)
     stream = data.read_ahead(examples, unreadable)
     print(f"predicting {len(examples)} images; the first of each size compiles", flush=True)
-    output.mkdir(parents=True, exist_ok=True)
     Image.fromarray(visualize.legend(meta.classes, meta.palette)).save(output / "legend.png")
     written = 0
     for batch in inference.padded_batches(stream, shapes, rows, meta.ignore):
@@ -131,7 +135,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         if 10 * written // len(examples) > tenth:
             print(f"predicted {written}/{len(examples)} images", flush=True)
     if written:
-        print("wrote " + ", ".join(str(output / name) for name in (*KINDS, "legend.png")))
+        print("wrote " + ", ".join(_printable(output / name) for name in (*KINDS, "legend.png")))
     if unreadable:
         raise data.DataError(
             f"{written} images were predicted, {len(unreadable)} could not be:\n  "
@@ -147,3 +151,8 @@ def _pictures(
     index = classes.astype(np.uint8 if len(palette) <= 256 else np.uint16)
     colours = visualize.colourise(classes, palette)
     return index, colours, visualize.overlay(image, colours, opacity)
+
+
+def _printable(path: Path) -> str:
+    """A name that is not UTF-8 has its bytes escaped, which print would refuse."""
+    return os.fsencode(path).decode(errors="backslashreplace")

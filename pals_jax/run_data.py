@@ -118,11 +118,14 @@ def check_streams(where: str, streams: Any) -> None:
     Raises:
       DataError: it is something else.
     """
-    if not isinstance(streams, Mapping) or not isinstance(streams.get("labeled"), Mapping):
-        found = sorted(streams) if isinstance(streams, Mapping) else type(streams).__name__
-        raise data.DataError(
-            f'{where}: expected {{"labeled": {{"image": …, "label": …}}}}, found {found}'
-        )
+    found: Any = type(streams).__name__
+    if isinstance(streams, Mapping):
+        found = {name: type(stream).__name__ for name, stream in streams.items()}
+        if "labeled" in streams and all(isinstance(part, Mapping) for part in streams.values()):
+            return
+    raise data.DataError(
+        f'{where}: expected {{"labeled": {{"image": …, "label": …}}}}, found {found}'
+    )
 
 
 def check_stream(where: str, stream: Mapping[str, Any], num_classes: int, ignore: int) -> None:

@@ -92,7 +92,7 @@ def train_and_evaluate(
         check_evaluated(run_data, config.eval.split)
         if checkpoints.latest is not None:
             check_classes(checkpoints.meta(checkpoints.latest), run_data.dataset)
-        check_ids(run_data.ids, workdir, resuming=checkpoints.latest is not None)
+        check_ids(run_data, workdir, resuming=checkpoints.latest is not None)
         configs.save(config, saved_config)
         run = _Run(config, workdir, run_data, checkpoints, mesh)
         run.train()

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pals_jax import data, evaluate
 from pals_jax.checkpoints import Meta
 from pals_jax.errors import ConfigError
 from pals_jax.files import write_atomically
+from pals_jax.run_data import RunData
 
 
 @contextlib.contextmanager
@@ -52,11 +53,12 @@ def already_finished(workdir: Path, changes: dict[str, tuple[Any, Any]]) -> dict
     path = workdir / "result.json"
     try:
         result = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        shown = evaluate.table(result)
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path} is damaged ({error}): remove it, and the same command evaluates again"
+            f"{path} is damaged ({error!r}): remove it, and the same command evaluates again"
         ) from error
-    print(evaluate.table(result))
+    print(shown)
     print(
         f"{workdir} is finished; nothing was done. --mode=evaluate evaluates it again; another "
         "--workdir trains anew."
@@ -87,17 +89,20 @@ def check_classes(stored: Meta, dataset: data.Dataset) -> None:
             )
 
 
-def check_ids(ids: Sequence[str], workdir: Path, *, resuming: bool) -> None:
-    """Writes ids.txt, or refuses to resume on other images than before.
+def check_ids(run_data: RunData, workdir: Path, *, resuming: bool) -> None:
+    """Writes ids.txt and dev_ids.txt, or refuses to resume on other images than before.
 
     Raises:
-      DataError: the images are not those of ids.txt.
+      DataError: the images are not those that are listed there.
     """
-    path = workdir / "ids.txt"
-    text = "".join(f"{name}\n" for name in sorted(ids))
-    if resuming and path.exists() and path.read_text() != text:
-        raise data.DataError(
-            f"cannot resume: {path} lists {len(path.read_text().splitlines())} images, the data "
-            f"set now gives {len(ids)}, or other ones. Restore the data, or use another --workdir."
-        )
-    write_atomically(path, text)
+    lists = {"ids.txt": run_data.ids, "dev_ids.txt": getattr(run_data.dev, "ids", ())}
+    texts = {workdir / file: "".join(f"{key}\n" for key in sorted(lists[file])) for file in lists}
+    for path, text in texts.items():
+        if resuming and path.exists() and path.read_text() != text:
+            raise data.DataError(
+                f"cannot resume: {path} lists {len(path.read_text().splitlines())} images, the "
+                f"data set now gives {len(text.splitlines())}, or other ones. Restore the data, or "
+                "use another --workdir."
+            )
+    for path, text in texts.items():
+        write_atomically(path, text)

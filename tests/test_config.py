@@ -44,6 +44,7 @@ def test_saved_configuration_comes_back_equal(tmp_path):
         ("seed", -1, "at least 0"),
         ("seed", True, "of type int"),
         ("num_devices", -1, "at least 0"),
+        ("data.workers", 100_000, "at most"),
         ("log.panels", 0, "at least 1"),
         ("data.workers", -2, "at least 0"),
         ("optimizer.learning_rate", 0.0, "above 0"),
@@ -116,11 +117,12 @@ def test_a_list_of_ids_may_move_but_not_change_its_name(tmp_path):
     after.data.subset = "/a/other.txt"
     with pytest.raises(ConfigError, match=r"config\.data\.subset"):
         configs.check_same_training(before, after, tmp_path)
-    # What is held out to choose on is compared nowhere else.
-    before.data.dev, after.data = "/a/dev.txt", before.data.copy_and_resolve_references()
-    after.data.dev = "/b/dev.txt"
-    with pytest.raises(ConfigError, match=r"config\.data\.dev"):
+    after.data.subset = "prefix:/b/train.txt"  # no list
+    with pytest.raises(ConfigError, match=r"config\.data\.subset"):
         configs.check_same_training(before, after, tmp_path)
+    before.data.update(subset="", dev="/a/dev.txt")
+    after.data.update(subset="", dev="/b/dev.txt")
+    configs.check_same_training(before, after, tmp_path)
 
 
 def test_missing_fields_are_named():
@@ -136,6 +138,10 @@ def test_missing_fields_are_named():
 def test_load_says_what_is_wrong_with_the_file(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.json is missing.*--workdir"):
         configs.load(tmp_path / "config.json")
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ConfigError, match="not valid JSON"):
+    for damaged in (b"{", b"\xf7"):
+        (tmp_path / "config.json").write_bytes(damaged)
+        with pytest.raises(ConfigError, match=r"config\.json is not valid JSON"):
+            configs.load(tmp_path / "config.json")
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(ConfigError, match=r"config\.json must hold the fields .*\[1\]"):
         configs.load(tmp_path / "config.json")

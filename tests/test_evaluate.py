@@ -10,6 +10,10 @@ from pals_jax import data, evaluate, inference, metrics, networks, sharding
 from pals_jax.checkpoints import Meta
 from pals_jax.state import Network
 
+EVALUATION = evaluate.Evaluation(
+    np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]]), metrics.Calibration.empty(), ["b", "a"]
+)
+
 
 @pytest.fixture(scope="module")
 def network():
@@ -112,10 +116,8 @@ def test_a_second_evaluation_compiles_nothing(network, compilations):
 
 
 def test_result_is_json_and_a_missing_class_is_null(network):
-    confusion = np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
-    evaluation = evaluate.Evaluation(confusion, metrics.Calibration.empty(), ["b", "a"])
     config = configs.resolve(configs.default_config())
-    found = evaluate.result(evaluation, network[2], config, step=7)
+    found = evaluate.result(EVALUATION, network[2], config, step=7)
     assert json.loads(json.dumps(found)) == found
     assert found["iou"]["sky"] is None
     assert found["mean_iou"] == pytest.approx((3 / 6 + 4 / 7) / 2)
@@ -124,14 +126,34 @@ def test_result_is_json_and_a_missing_class_is_null(network):
     assert "checkpoint 7" in shown
 
 
-def test_images_that_were_trained_on_are_no_other_split(network, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("split", "layout", "refused"),
+    [
+        ("val", "img/{id}.png", True),
+        ("train", "img/{id}.png", False),  # said by its name
+        ("val", "{split}/{id}.png", False),  # images of their own
+        ("dev", "{split}/{id}.png", True),
+        ("dev", "test/{id}.png", False),  # another folder than that of the training
+    ],
+)
+def test_images_that_were_trained_on_are_no_other_split(
+    network, tmp_path, monkeypatch, split, layout, refused
+):
+    source = data.Source(["a", "b"], [(32, 32)] * 2, [], [])
     monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
+    monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
+    monkeypatch.setattr(evaluate, "evaluate_network", lambda *_: EVALUATION)
     config = configs.default_config()
     config.data.update(name="segmentation_folder", root=str(tmp_path), classes=CLASSES)
-    config.data.update(images="img/{id}.jpg", masks="lab/{id}.png")
+    config.data.update(images=layout.replace("test", "img"), masks="lab/{id}.png")
     configs.save(configs.resolve(config), tmp_path / "config.json")
-    with pytest.raises(data.DataError, match=r"would be the images that are trained on"):
-        evaluate.evaluate(configs.resolve(config), tmp_path)
-    config.data.images = "test/{id}.jpg"  # a folder of its own, which is not there
-    with pytest.raises(data.DataError, match=r"test"):
-        evaluate.evaluate(configs.resolve(config), tmp_path)
+    (tmp_path / "ids.txt").write_text("b\nc\n")
+    config.data.images, config.eval.split = layout, split
+    config = configs.resolve(config)
+    if not refused:
+        assert evaluate.evaluate(config, tmp_path)["images"] == 2
+        return
+    with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'b' of"):
+        evaluate.evaluate(config, tmp_path)
+    (tmp_path / "config.json").unlink()  # a checkpoint is enough
+    assert evaluate.evaluate(config, tmp_path)["images"] == 2

@@ -22,10 +22,10 @@ SMALL = (
 )
 
 
-def start(*arguments):
+def start(*arguments, program=("-m", "pals_jax.main")):
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "pals_jax.main", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -34,9 +34,9 @@ def start(*arguments):
     )
 
 
-def run(*arguments):
+def run(*arguments, **program):
     """Exit code and everything printed."""
-    process = start(*arguments)
+    process = start(*arguments, **program)
     shown, _ = process.communicate(timeout=300)
     return process.returncode, shown
 
@@ -130,3 +130,21 @@ def test_bad_commands_are_explained_without_a_traceback(arguments, told, tmp_pat
     assert told in shown
     assert "Traceback" not in shown
     assert not list(tmp_path.glob("checkpoints/*"))
+
+
+def test_a_file_system_that_refuses_is_told_in_a_line(tmp_path):
+    program = """
+import errno, runpy
+from pals_jax import train
+
+def refused(config, workdir):
+    raise OSError(errno.EROFS, "Read-only file system", str(workdir))
+
+train.train_and_evaluate = refused
+runpy.run_module("pals_jax.main", run_name="__main__")
+"""
+    arguments = "--config=configs/demo.py", f"--workdir={tmp_path}"
+    code, shown = run(*arguments, program=("-c", program))
+    assert code == 1
+    assert f"'{tmp_path}': let it be written to, or take another folder" in shown
+    assert "Traceback" not in shown

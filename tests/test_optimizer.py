@@ -6,6 +6,18 @@ from pals_jax import optimizer
 from pals_jax.config import default_config
 
 
+def test_the_learning_rate_falls_or_stays():
+    config = default_config().optimizer
+    config.update(learning_rate=0.1, end_learning_rate=0.02, power=2.0)
+    schedule = optimizer.poly_schedule(config, total_steps=10)
+    # 0.08 (1 - t / 10)² + 0.02
+    found = [float(schedule(step)) for step in (0, 5, 10)]
+    assert found == pytest.approx([0.1, 0.04, 0.02])
+    config.learning_rate = 0.01
+    schedule = optimizer.poly_schedule(config, total_steps=10)
+    assert float(schedule(0)) == float(schedule(10)) == pytest.approx(0.01)
+
+
 def test_two_steps_by_hand():
     config = default_config().optimizer
     config.update(

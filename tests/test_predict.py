@@ -92,9 +92,12 @@ def test_names_that_are_not_utf_8(workdir, tmp_path, capsys):
     latin = os.fsdecode(b"caf\xe9")
     Image.fromarray(pixels((32, 32))).save(tmp_path / f"in/{latin}.png")
     (tmp_path / f"in/{latin}.heic").write_bytes(b"")
-    run(workdir, tmp_path / "in", output=str(tmp_path / "out"))
-    assert (tmp_path / f"out/index/{latin}.png").exists()
-    assert r"not images, skipped: 1, as caf\xe9.heic" in capsys.readouterr().out
+    output = tmp_path / os.fsdecode(b"out-\xe9")
+    run(workdir, tmp_path / "in", output=str(output))
+    assert (output / f"index/{latin}.png").exists()
+    shown = capsys.readouterr().out
+    assert r"not images, skipped: 1, as caf\xe9.heic" in shown
+    assert r"out-\xe9/index" in shown
 
 
 def test_home_and_strings_are_understood(workdir, tmp_path, monkeypatch):
@@ -116,6 +119,14 @@ def test_output_inside_the_input_is_refused(workdir, tmp_path):
     Image.fromarray(pixels((32, 32))).save(tmp_path / "a.png")
     with pytest.raises(data.DataError, match=r"predict\.output.*lies in config\.predict\.images"):
         run(workdir, tmp_path, output=str(tmp_path / "out"))
+
+
+def test_output_that_is_a_file_is_refused(workdir, tmp_path):
+    (tmp_path / "in").mkdir()
+    for path in ("in/a.png", "a.png"):
+        Image.fromarray(pixels((32, 32))).save(tmp_path / path)
+    with pytest.raises(ConfigError, match=r"predict\.output=.*a\.png cannot be a folder"):
+        run(workdir, tmp_path / "in", output=str(tmp_path / "a.png"))
 
 
 def test_broken_images_are_listed_after_the_others_were_predicted(workdir, tmp_path):

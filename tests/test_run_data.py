@@ -100,8 +100,9 @@ def test_one_folder_for_all_splits_is_refused_as_evaluation():
 @pytest.mark.parametrize(
     ("batch", "found"),
     [
-        ({"image": 1, "label": 2}, r"\['image', 'label'\]"),
-        ({"train": {}}, r"\['train'\]"),
+        ({"image": 1, "label": 2}, "{'image': 'int', 'label': 'int'}"),
+        ({"train": {}, 2: {}}, "{'train': 'dict', 2: 'dict'}"),
+        ({"labeled": {}, "unlabeled": None}, "{'labeled': 'dict', 'unlabeled': 'NoneType'}"),
         ([], "list"),
     ],
 )

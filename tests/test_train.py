@@ -300,16 +300,47 @@ def test_workers_that_end_by_the_same_signal_cost_no_steps(config, run_data, tmp
     assert resumed == train_and_evaluate(config, tmp_path / "whole", run_data())
 
 
-@pytest.mark.parametrize("lost", ["", "_METADATA", "manifest.ocdbt", "d/*"])
-def test_a_damaged_checkpoint_is_told(config, run_data, tmp_path, lost):
+@pytest.mark.parametrize(
+    "damaged", ["networks/_METADATA", "networks/manifest.ocdbt", "networks/d/*", "metrics/metrics"]
+)
+def test_a_damaged_checkpoint_is_told(config, run_data, tmp_path, damaged):
     train_and_evaluate(config, tmp_path, run_data())
-    networks = tmp_path / "checkpoints/4/networks"
-    if not lost:
-        shutil.rmtree(networks)
-    for path in networks.glob(lost) if lost else ():
-        path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match=r"checkpoint 4 of .* may be damaged"):
+    found = list((tmp_path / "checkpoints/4").glob(damaged))
+    assert found
+    for path in found:
+        path.write_bytes(path.read_bytes()[:5])
+    with pytest.raises(CheckpointError, match=r"could not .*\nIf .*remove") as failure:
         stored_networks(tmp_path)
+    assert str(failure.value).count("\n") == 1
+
+
+def test_a_checkpoint_without_one_of_its_parts_is_told(config, run_data, tmp_path):
+    train_and_evaluate(config, tmp_path, run_data())
+    shutil.rmtree(tmp_path / "checkpoints/4/networks")
+    with pytest.raises(CheckpointError, match=r"networks.*\n.*left: none"):
+        stored_networks(tmp_path)
+
+
+def test_other_arrays_than_were_written_are_told(config, run_data, tmp_path):
+    train_and_evaluate(config, tmp_path, run_data())
+    path = tmp_path / "checkpoints/4/checksums/metadata"
+    checksums = json.loads(path.read_text())
+    path.write_text(json.dumps(checksums | {"networks": checksums["networks"] ^ 1}))
+    with pytest.raises(CheckpointError, match=r"networks of checkpoint 4 .*CRC-32\.\n"):
+        stored_networks(tmp_path)
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(CheckpointError, match=r"networks of checkpoint 4 .*CRC-32\.\n"):
+        train_and_evaluate(config, tmp_path, run_data())
+    shutil.rmtree(path.parent)  # as older checkpoints were
+    stored_networks(tmp_path)
+
+
+def test_a_checkpoint_replaced_while_it_is_read_is_told(config, run_data, tmp_path):
+    train_and_evaluate(config, tmp_path, run_data())
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        shutil.rmtree(tmp_path / "checkpoints/4")
+        with pytest.raises(CheckpointError, match=r"training may have replaced it: try again"):
+            checkpoints.meta(4)
 
 
 def test_looking_at_a_run_changes_nothing(config, run_data, tmp_path):

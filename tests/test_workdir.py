@@ -5,11 +5,15 @@ import fcntl
 import json
 
 import pytest
-from toy import CLASSES
+from toy import CLASSES, draw_example
 
 from pals_jax import data
 from pals_jax.errors import ConfigError
 from pals_jax.train import train_and_evaluate
+
+
+class HeldOut(list):
+    ids = ("c",)
 
 
 def test_a_work_directory_is_trained_in_once_at_a_time(config, run_data, tmp_path):
@@ -28,20 +32,25 @@ def test_a_finished_run_says_so_and_does_nothing(config, run_data, tmp_path, cap
     config.eval.split = "test"
     assert train_and_evaluate(config, tmp_path, poisoned) == result
     assert "config.eval.split = 'test' was not heeded" in capsys.readouterr().out
-    (tmp_path / "result.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"result\.json is damaged.*evaluates again"):
-        train_and_evaluate(config, tmp_path, poisoned)
+    for damaged in ("{", "{}", "[1]"):
+        (tmp_path / "result.json").write_text(damaged)
+        with pytest.raises(ConfigError, match=r"result\.json is damaged.*evaluates again"):
+            train_and_evaluate(config, tmp_path, poisoned)
 
 
 def test_resuming_on_other_data_is_refused_or_told(config, run_data, tmp_path):
     config.total_steps = 2
     train_and_evaluate(config, tmp_path, run_data())
     (tmp_path / "result.json").unlink()
-    good = run_data()
+    of_one_class = [example | {"label": 0 * example["label"]} for example in run_data().evaluation]
+    good = run_data()._replace(evaluation=of_one_class)  # fits any index to ignore
     config.data.root = "elsewhere"
+    dev = HeldOut([draw_example(9)])
     for other, told in (
-        ({"ids": ("a", "b", "c")}, r"ids\.txt lists 2 images.*3"),
+        ({"ids": ("a", "b", "c")}, r"/ids\.txt lists 2 images.*3"),
+        ({"dev": dev}, r"/dev_ids\.txt lists 0 images.*1"),
         ({"dataset": dataclasses.replace(good.dataset, classes=("a", "b", "c"))}, r"classes .*'c'"),
+        ({"dataset": dataclasses.replace(good.dataset, ignore=254)}, r"ignore index .*254"),
     ):
         with (
             pytest.warns(UserWarning, match="root"),

@@ -63,16 +63,14 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
             )
         if image.mode.startswith("I"):
             pixels = np.repeat(_to_8_bit(np.asarray(image))[..., None], 3, axis=-1)
-        elif ";16" in str(image.tile):
+        elif ";16" in str(image.tile) and image.format != "BMP":  # that has 16 bits in all
             # Of 16-bit colour, Pillow keeps the high byte only, which is not the nearest value.
             flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
             encoded = np.frombuffer(path.read_bytes(), np.uint8)
             decoded = cv2.imdecode(encoded, flags)
             if decoded is None:
                 raise OSError("its 16-bit samples cannot be decoded")
-            pixels = decoded[..., ::-1]
-            if pixels.dtype != np.uint8:  # that is a BMP of 16 bits in all
-                pixels = _to_8_bit(pixels)
+            pixels = _to_8_bit(decoded[..., ::-1])
         else:
             pixels = np.asarray(image.convert("RGB"))
         if pixels.shape[:2] != (height, width):  # whoever asked `image_size` relies on it

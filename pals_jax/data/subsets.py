@@ -64,7 +64,7 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
         chosen = list(ids)
     elif spec.startswith("prefix:"):
         chosen = [key for key in ids if key.startswith(spec.removeprefix("prefix:"))]
-    elif spec.endswith(".txt"):
+    elif is_list(spec):
         chosen = _listed([*ids, *held_out], Path(spec).expanduser())
         if taken := sorted(set(chosen) & set(held_out)):
             raise DataError(
@@ -76,6 +76,11 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
     if not chosen:
         raise DataError(f"the subset {spec!r} selects none of {len(ids)} ids: {some(sorted(ids))}.")
     return sorted(chosen)
+
+
+def is_list(spec: str) -> bool:
+    """Whether a subset specification is the path of a list of ids."""
+    return spec.endswith(".txt") and not spec.startswith("prefix:")
 
 
 def split_dev(ids: Sequence[str], dev: str, seed: int) -> tuple[list[str], list[str]]:
