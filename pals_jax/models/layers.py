@@ -13,10 +13,14 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from pals_jax.models import winograd
 from pals_jax.resize import on_grid
 
 # With fewer input channels, products over channels are too thin to pay.
 _MIN_CHANNELS_FOR_PRODUCTS = 64
+
+# Winograd's form takes three times as long to compile, which fewer multiplications do not pay.
+_MIN_MULTIPLICATIONS_FOR_WINOGRAD = 2**26  # of each tap
 
 _EPSILON = 1e-5  # of BatchNorm
 
@@ -139,7 +143,7 @@ def convolve(
 
     A 1×1 kernel is a dot product over channels, which XLA runs up to five times as fast on a CPU as
     the convolution. On a CPU a wide 3×3 kernel has a gradient of its own, and with it no
-    forward-mode derivative.
+    forward-mode derivative; where most is to be multiplied it is that of `winograd`.
 
     Args:
       x: [B,H,W,in].
@@ -157,8 +161,15 @@ def convolve(
         rows = x.reshape(-1, channels) @ kernel[0, 0]
         return rows.reshape(*x.shape[:3], -1)
     if size == 3 and stride == 1 and channels >= _MIN_CHANNELS_FOR_PRODUCTS:
-        few_borders = min(x.shape[1:3]) <= _FEW_BORDERS * dilation
-        products = _cropped_taps if few_borders else _convolve_for_cpu
+        if min(x.shape[1:3]) <= _FEW_BORDERS * dilation:
+            products = _cropped_taps
+        elif (
+            x.size * kernel.shape[3] >= _MIN_MULTIPLICATIONS_FOR_WINOGRAD
+            and jnp.finfo(x.dtype).bits >= 32  # fewer do not bear its sums
+        ):
+            products = winograd.convolve
+        else:
+            products = _convolve_for_cpu
         return jax.lax.platform_dependent(
             x,
             kernel,

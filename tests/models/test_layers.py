@@ -59,26 +59,30 @@ def test_products_are_the_library_convolution(dilation, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("platform", "channels", "size", "stride", "side", "convolutions"),
+    ("platform", "channels", "size", "stride", "side", "dtype", "convolutions"),
     [
-        ("cpu", 64, 3, 1, 4, 0),  # cropped taps
-        ("cpu", 64, 3, 1, 5, 2),  # the kernel's gradient by products
-        ("cuda", 64, 3, 1, 4, 3),
-        ("cpu", 63, 3, 1, 4, 3),
-        ("cpu", 64, 3, 2, 4, 3),
-        ("cpu", 8, 1, 1, 4, 0),
-        ("cuda", 8, 1, 2, 4, 0),
+        ("cpu", 64, 3, 1, 4, "float32", 0),  # cropped taps
+        ("cpu", 64, 3, 1, 5, "float32", 2),  # the kernel's gradient by products
+        ("cpu", 64, 3, 1, 724, "float32", 2),  # 2 · 64 · 724² < 2**26
+        ("cpu", 64, 3, 1, 725, "float32", 0),  # Winograd
+        ("cpu", 64, 3, 1, 725, "bfloat16", 2),
+        ("cuda", 64, 3, 1, 725, "float32", 3),
+        ("cuda", 64, 3, 1, 4, "float32", 3),
+        ("cpu", 63, 3, 1, 4, "float32", 3),
+        ("cpu", 64, 3, 2, 4, "float32", 3),
+        ("cpu", 8, 1, 1, 4, "float32", 0),
+        ("cuda", 8, 1, 2, 4, "float32", 0),
     ],
 )
-def test_which_form_is_compiled(platform, channels, size, stride, side, convolutions):
+def test_which_form_is_compiled(platform, channels, size, stride, side, dtype, convolutions):
     def value_and_gradient(x, kernel):
         result, pullback = jax.vjp(
             lambda x, kernel: layers.convolve(x, kernel, stride=stride, dilation=1), x, kernel
         )
         return result, pullback(result)
 
-    x = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
-    kernel = jax.ShapeDtypeStruct((size, size, channels, 2), jnp.float32)
+    x = jax.ShapeDtypeStruct((1, side, side, channels), dtype)
+    kernel = jax.ShapeDtypeStruct((size, size, channels, 2), dtype)
     traced = jax.jit(value_and_gradient).trace(x, kernel)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") == convolutions
