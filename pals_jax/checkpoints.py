@@ -2,10 +2,11 @@
 
 A checkpoint holds five items: "networks" (what evaluation needs), "training" (optimiser and
 target), "iterator" (the position in the data), "meta" (what the network is: model configuration,
-class names, palette, normalisation) and "checksums" (CRC-32 of the arrays of the first two).
+class names, palette, normalisation) and "checksums" (CRC-32 of each of these).
 """
 
 import dataclasses
+import json
 import math
 import shutil
 import zlib
@@ -72,7 +73,7 @@ class Checkpoints:
             made, and what an interrupted save left there is removed.
 
         Raises:
-          CheckpointError: the metrics of a checkpoint are damaged.
+          CheckpointError: the folder cannot be read, or the metrics of a checkpoint are damaged.
         """
         self.folder = workdir.absolute() / "checkpoints"  # Orbax refuses relative paths
         keep = checkpoint_managers.AnyPreservationPolicy(
@@ -106,11 +107,10 @@ class Checkpoints:
                     self.folder, options=options, item_names=tuple(handlers), item_handlers=handlers
                 )
             )
-        except OrbaxError as error:  # it reads the metrics of each checkpoint
-            raise CheckpointError(
-                f"could not open {self.folder}, the metrics of a checkpoint may be damaged: "
-                f"{error}\nIf so, remove that checkpoint; one a step is there."
-            ) from None
+        except OrbaxError as error:
+            damaged = self._damaged_metrics()
+            hint = f"\n{damaged} is damaged: remove {damaged.parents[1]}." if damaged else ""
+            raise CheckpointError(f"could not open {self.folder}: {error}{hint}") from None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -169,16 +169,21 @@ class Checkpoints:
             return
         networks = {"networks": state.networks, "ema": state.ema}
         training = {"step": state.step, "optimizer": state.optimizer, "target": state.target}
+        described = dataclasses.asdict(meta)
+        self.check_room(state)
+        checksums = {
+            "networks": _checksum(networks),
+            "training": _checksum(training),
+            "iterator": _checksum(iterator),
+            "meta": _checksum(described),
+        }
         items = ocp.args.Composite(
             networks=ocp.args.StandardSave(networks),
             training=ocp.args.StandardSave(training),
             iterator=ocp.args.JsonSave(iterator),
-            meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
-            checksums=ocp.args.JsonSave(
-                {"networks": _checksum(networks), "training": _checksum(training)}
-            ),
+            meta=ocp.args.JsonSave(described),
+            checksums=ocp.args.JsonSave(checksums),
         )
-        self.check_room(state)
         try:
             orbax_save.save(self._manager, self.folder, step, items, {METRIC: dev_mean_iou})
         except OrbaxError as error:
@@ -211,7 +216,8 @@ class Checkpoints:
 
     def meta(self, step: int) -> Meta:
         """What the network of a checkpoint is."""
-        return Meta.from_json(self._restore(step, meta=ocp.args.JsonRestore())["meta"])
+        found = self._restore(step, meta=ocp.args.JsonRestore())["meta"]
+        return self._read(step, "meta", lambda: Meta.from_json(found))
 
     def restore(self, step: int, like: TrainState, mesh: Mesh) -> tuple[TrainState, dict[str, Any]]:
         """The whole state, replicated over the mesh, and the position in the data.
@@ -257,12 +263,13 @@ class Checkpoints:
         return items["networks"]["ema"] if averaged else items["networks"]["networks"]
 
     def _restore(self, step: int, **items) -> Any:
+        names = list(items)
         if (self.folder / str(step) / "checksums").exists():  # older ones have none
             items["checksums"] = ocp.args.JsonRestore()
-        args, names = ocp.args.Composite(**items), " and ".join(items)
-        found = self._read(step, names, lambda: self._manager.restore(step, args=args))
-        for name, checksum in found.get("checksums", {}).items():
-            if name in items and _checksum(found[name]) != checksum:
+        args = ocp.args.Composite(**items)
+        found = self._read(step, " or ".join(names), lambda: self._manager.restore(step, args=args))
+        for name in names if "checksums" in items else ():
+            if _checksum(found[name]) != found["checksums"][name]:
                 raise CheckpointError(
                     f"the {name} of checkpoint {step} of {self.folder} are not what was written "
                     f"there, by their CRC-32.\n{self._without(step)}"
@@ -288,6 +295,15 @@ class Checkpoints:
                 f"could not read {what} of checkpoint {step} of {self.folder}: {error}\n"
                 f"{self._without(step)}"
             ) from None
+
+    def _damaged_metrics(self) -> Path | None:
+        """The first file of metrics, which Orbax reads all at the start, that is not JSON."""
+        for path in sorted(self.folder.glob("*/metrics/metrics")):
+            try:
+                json.loads(path.read_text())
+            except ValueError:
+                return path
+        return None
 
     def _without(self, step: int) -> str:
         """What to do about a checkpoint that cannot be used."""
@@ -340,7 +356,7 @@ def _abstract(tree: Any, mesh: Mesh) -> Any:
 
 
 def _checksum(tree: Any) -> int:
-    """CRC-32 of the arrays of a tree, one after another."""
+    """CRC-32 of the arrays or values of a tree, one after another."""
     checksum = 0
     for leaf in jax.tree.leaves(jax.device_get(tree)):
         checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)

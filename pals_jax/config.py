@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +231,6 @@ def _check_values(config: ConfigDict) -> None:
         require(value_of(field) >= 1, field, "at least 1")
     for field in _AT_LEAST_ZERO:
         require(value_of(field) >= 0, field, "at least 0")
-    most = 4 * (os.cpu_count() or 1)  # each worker is a process with libraries of its own
-    require(config.data.workers <= most, "data.workers", f"at most {most} on this machine")
     for field in ("seed", "data.subset_seed"):
         require(value_of(field) < 2**31, field, "below 2³¹")
     for field in ("optimizer.learning_rate", "optimizer.power", "optimizer.head_multiplier"):
@@ -300,8 +297,10 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
         )
 
 
-def _moved_list(old: str, new: str) -> bool:
+def _moved_list(old: str | None, new: str | None) -> bool:
     """Whether a list of ids has another folder; the ids it names are compared, see `workdir`."""
+    if old is None or new is None:  # a field that another version has not
+        return False
     return is_list(old) and is_list(new) and Path(old).name == Path(new).name
 
 

@@ -131,6 +131,11 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
 
     Returns:
       See `result`; with "data_root", the folder of the images.
+
+    Raises:
+      CheckpointError: there is no such checkpoint, or it cannot be read.
+      DataError: the data is not what the configuration says, or was trained on under the name of
+        another split.
     """
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
@@ -159,12 +164,12 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
     if not saved.exists() or not listed.exists():  # a checkpoint is enough to evaluate
         return
     trained, asked, split = configs.load(saved).data, config.data, config.eval.split
-    images = data.dataset_info(asked).images
+    images, known = (data.dataset_info(part).images for part in (asked, trained))
     one_folder = images and "{split}" not in images
     drawn_from = asked.train_split if split == data.DEV else split
     if (
         split != trained.train_split
-        and (trained.name, trained.root, trained.images) == (asked.name, asked.root, asked.images)
+        and (trained.name, trained.root, known) == (asked.name, asked.root, images)
         # In a folder of its own, an image may have the name of another that was trained on.
         and (one_folder or drawn_from == trained.train_split)
         and (seen := set(ids) & set(listed.read_text().splitlines()))

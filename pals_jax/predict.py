@@ -100,7 +100,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         examples = open_examples(config, meta)
     try:
         output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"config.predict.output={output} cannot be a folder: {error}") from error
 
     @jax.jit

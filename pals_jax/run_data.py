@@ -1,6 +1,7 @@
 """What a run reads: from the configuration's data set, or from anybody's iterators."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 
 from pals_jax import data
 from pals_jax.class_indices import require_classes
+from pals_jax.errors import ConfigError
 from pals_jax.step import Batch
 
 
@@ -23,7 +25,8 @@ class RunData(NamedTuple):
         position is kept in the checkpoints; without, a resumed run skips the batches that were used
         before.
       evaluation: examples to report on.
-      dev: examples to choose on; empty without a dev part.
+      dev: examples to choose on; empty without a dev part. Their `ids`, if they have any, are
+        compared when the run is resumed, as those that are trained on.
       ids: of the images that are trained on; empty where they are not known.
     """
 
@@ -44,7 +47,14 @@ def open_data(config: ConfigDict) -> RunData:
 
     Raises:
       DataError: the data is not what the configuration says.
+      ConfigError: more workers than the machine bears.
     """
+    most = 4 * (os.cpu_count() or 1)  # each worker is a process with libraries of its own
+    if config.data.workers > most:
+        raise ConfigError(
+            f"config.data.workers must be at most {most} on this machine, four for each processor, "
+            f"found {config.data.workers}"
+        )
     dataset = data.dataset_info(config.data)
     data.require_held_out(config.data, config.eval.split)
     evaluation = data.open_evaluation(config.data, config.eval.split)

@@ -54,7 +54,7 @@ def already_finished(workdir: Path, changes: dict[str, tuple[Any, Any]]) -> dict
     try:
         result = json.loads(path.read_text())
         shown = evaluate.table(result)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path} is damaged ({error!r}): remove it, and the same command evaluates again"
         ) from error

@@ -44,7 +44,6 @@ def test_saved_configuration_comes_back_equal(tmp_path):
         ("seed", -1, "at least 0"),
         ("seed", True, "of type int"),
         ("num_devices", -1, "at least 0"),
-        ("data.workers", 100_000, "at most"),
         ("log.panels", 0, "at least 1"),
         ("data.workers", -2, "at least 0"),
         ("optimizer.learning_rate", 0.0, "above 0"),

@@ -54,7 +54,7 @@ def test_only_what_others_than_orbax_lose_is_told(unraisable):
     with pytest.raises(orbax_errors.OrbaxError):
         orbax_errors.run(fails)
     assert not unraisable
-    orbax_errors.run(lambda: lost_task("/home/orbit.py").__doc__)
+    orbax_errors.run(lambda: lost_task("/home/orbax/mine.py").__doc__)
     assert unraisable == ["a task that nobody waits for"]
 
 

@@ -9,6 +9,7 @@ from toy import draw_batch, draw_example
 from pals_jax import config as configs
 from pals_jax import data, run_data
 from pals_jax.checkpoints import Checkpoints
+from pals_jax.errors import ConfigError
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
 
@@ -85,6 +86,13 @@ def test_a_bad_batch_is_told_also_where_the_batches_end(config, tmp_path, run_da
 def test_nothing_to_evaluate_is_told_before_training(config, tmp_path, run_data):
     with pytest.raises(data.DataError, match=r"config\.eval\.split = 'val' holds no example"):
         train_and_evaluate(config, tmp_path, run_data()._replace(evaluation=[]))
+
+
+def test_more_workers_than_the_machine_bears_are_refused():
+    config = configs.default_config()
+    config.data.workers = 100_000
+    with pytest.raises(ConfigError, match=r"data\.workers must be at most .*found 100000"):
+        run_data.open_data(configs.resolve(config))
 
 
 def test_one_folder_for_all_splits_is_refused_as_evaluation():

@@ -309,7 +309,7 @@ def test_a_damaged_checkpoint_is_told(config, run_data, tmp_path, damaged):
     assert found
     for path in found:
         path.write_bytes(path.read_bytes()[:5])
-    with pytest.raises(CheckpointError, match=r"could not .*\nIf .*remove") as failure:
+    with pytest.raises(CheckpointError, match=r"could not .*\n.*damaged.*remove .*/4") as failure:
         stored_networks(tmp_path)
     assert str(failure.value).count("\n") == 1
 
@@ -321,18 +321,25 @@ def test_a_checkpoint_without_one_of_its_parts_is_told(config, run_data, tmp_pat
         stored_networks(tmp_path)
 
 
-def test_other_arrays_than_were_written_are_told(config, run_data, tmp_path):
+def test_other_values_than_were_written_are_told(config, run_data, tmp_path):
+    config.checkpoint.every = 2
+    train_and_evaluate(config, tmp_path / "other", run_data())
+    config.seed = 1
     train_and_evaluate(config, tmp_path, run_data())
-    path = tmp_path / "checkpoints/4/checksums/metadata"
-    checksums = json.loads(path.read_text())
-    path.write_text(json.dumps(checksums | {"networks": checksums["networks"] ^ 1}))
+    networks = tmp_path / "checkpoints/4/networks"
+    shutil.rmtree(networks)
+    shutil.copytree(tmp_path / "other/checkpoints/4/networks", networks)
     with pytest.raises(CheckpointError, match=r"networks of checkpoint 4 .*CRC-32\.\n"):
         stored_networks(tmp_path)
     (tmp_path / "result.json").unlink()
     with pytest.raises(CheckpointError, match=r"networks of checkpoint 4 .*CRC-32\.\n"):
         train_and_evaluate(config, tmp_path, run_data())
-    shutil.rmtree(path.parent)  # as older checkpoints were
+    shutil.rmtree(tmp_path / "checkpoints/4/checksums")  # as older checkpoints were
     stored_networks(tmp_path)
+    meta = tmp_path / "other/checkpoints/4/meta/metadata"
+    meta.write_text(meta.read_text().replace("255", "254"))
+    with pytest.raises(CheckpointError, match=r"meta of checkpoint 4 .*CRC-32\.\n"):
+        stored_networks(tmp_path / "other")
 
 
 def test_a_checkpoint_replaced_while_it_is_read_is_told(config, run_data, tmp_path):

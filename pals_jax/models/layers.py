@@ -19,9 +19,6 @@ from pals_jax.resize import on_grid
 # With fewer input channels, products over channels are too thin to pay.
 _MIN_CHANNELS_FOR_PRODUCTS = 64
 
-# Winograd's form takes three times as long to compile, which fewer multiplications do not pay.
-_MIN_MULTIPLICATIONS_FOR_WINOGRAD = 2**26  # of each tap
-
 _EPSILON = 1e-5  # of BatchNorm
 
 # On images of at most so many dilations, taps are cropped: that saves a third of the products at
@@ -142,8 +139,8 @@ def convolve(
     """Convolution with PyTorch's padding, in the form that runs fastest where it is compiled.
 
     A 1×1 kernel is a dot product over channels, which XLA runs up to five times as fast on a CPU as
-    the convolution. On a CPU a wide 3×3 kernel has a gradient of its own, and with it no
-    forward-mode derivative; where most is to be multiplied it is that of `winograd`.
+    the convolution. On a CPU a wide 3×3 kernel has forms of its own: on images of few dilations
+    `_cropped_taps`, on others `_convolve_for_cpu`, which has no forward-mode derivative.
 
     Args:
       x: [B,H,W,in].
@@ -161,15 +158,8 @@ def convolve(
         rows = x.reshape(-1, channels) @ kernel[0, 0]
         return rows.reshape(*x.shape[:3], -1)
     if size == 3 and stride == 1 and channels >= _MIN_CHANNELS_FOR_PRODUCTS:
-        if min(x.shape[1:3]) <= _FEW_BORDERS * dilation:
-            products = _cropped_taps
-        elif (
-            x.size * kernel.shape[3] >= _MIN_MULTIPLICATIONS_FOR_WINOGRAD
-            and jnp.finfo(x.dtype).bits >= 32  # fewer do not bear its sums
-        ):
-            products = winograd.convolve
-        else:
-            products = _convolve_for_cpu
+        few_borders = min(x.shape[1:3]) <= _FEW_BORDERS * dilation
+        products = _cropped_taps if few_borders else _convolve_for_cpu
         return jax.lax.platform_dependent(
             x,
             kernel,
@@ -271,22 +261,29 @@ def _convolve(
 def _convolve_for_cpu(
     x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"], dilation: int
 ) -> Float[Array, "b h w o"]:
-    """3×3 convolution of XLA at stride 1, whose kernel's gradient is nine products instead.
+    """3×3 convolution at stride 1 whose gradient is not that of XLA.
 
         ∂L/∂kernel[t] = Σ_u x[u] ∂L/∂y[u - dilation · t]    over the nine taps t
 
-    XLA's own gradient of the kernel takes a CPU three times as long. The gradient is shifted and
-    not x, because each product needs x transposed, which so is done once.
+    is nine products, because XLA's own gradient of the kernel takes a CPU three times as long. The
+    gradient is shifted and not x, because each product needs x transposed, which so is done once.
+
+    Where `winograd` pays, a training step takes its form both forward and backward. Evaluation
+    keeps XLA's, which on a whole photo takes far less memory.
     """
     return _convolve(x, kernel, 1, dilation)
 
 
 def _convolve_forward(x, kernel, dilation):
+    if winograd.pays(x, kernel, dilation):
+        return winograd.convolve(x, kernel, dilation), (x, kernel)
     return _convolve(x, kernel, 1, dilation), (x, kernel)
 
 
 def _convolve_backward(dilation, inputs, gradient):
     x, kernel = inputs
+    if winograd.pays(x, kernel, dilation):
+        return winograd.gradients(x, kernel, gradient, dilation)
     (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, 1, dilation), x)[1](gradient)
     height, width = x.shape[1:3]
     border = (dilation, dilation)

@@ -35,14 +35,17 @@ def test_values_and_gradients_are_the_library_s(height, width, dilation):
     kernel = narrow.wave((3, 3, 5, 4), 1)
     cotangent = narrow.wave((2, height, width, 4), 2)
 
-    def value_and_gradients(convolve):
-        def compute(x, kernel):
-            result, pullback = jax.vjp(lambda *given: convolve(*given, dilation), x, kernel)
-            return result, *pullback(cotangent)
+    @jax.jit
+    def ours():
+        result = winograd.convolve(x, kernel, dilation)
+        return result, *winograd.gradients(x, kernel, cotangent, dilation)
 
-        return jax.jit(compute)(x, kernel)
+    @jax.jit
+    def theirs():
+        result, pullback = jax.vjp(lambda *given: library(*given, dilation), x, kernel)
+        return result, *pullback(cotangent)
 
-    narrow.assert_close(value_and_gradients(winograd.convolve), value_and_gradients(library), 1e-5)
+    narrow.assert_close(ours(), theirs(), 1e-5)
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
@@ -61,3 +64,19 @@ def test_no_pixel_is_seen_beyond_its_window():
     kernel = np.ones((3, 3, 3, 2), np.float32)
     found = winograd.convolve(jnp.asarray(x), jnp.asarray(kernel), 1)
     assert np.isfinite(found[0, :3]).all()
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "dilation", "dtype", "expected"),
+    [
+        (64, 256, 1, "float32", True),
+        (63, 256, 1, "float32", False),  # 63² 64 256 < 2**26
+        (64, 256, 1, "bfloat16", False),
+        (64, 256, 12, "float32", True),  # 72² 16 of 64² 36 multiplications
+        (50, 512, 12, "float32", False),  # 72² 16 of 50² 36
+    ],
+)
+def test_where_it_pays(side, channels, dilation, dtype, expected):
+    x = jax.ShapeDtypeStruct((1, side, side, channels), dtype)
+    kernel = jax.ShapeDtypeStruct((3, 3, channels, 64), dtype)
+    assert winograd.pays(x, kernel, dilation) == expected
