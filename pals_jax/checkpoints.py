@@ -172,10 +172,10 @@ class Checkpoints:
         described = dataclasses.asdict(meta)
         self.check_room(state)
         checksums = {
-            "networks": _checksum(networks),
-            "training": _checksum(training),
-            "iterator": _checksum(iterator),
-            "meta": _checksum(described),
+            "networks": _checksum_of_arrays(networks),
+            "training": _checksum_of_arrays(training),
+            "iterator": _checksum_of_json(iterator),
+            "meta": _checksum_of_json(described),
         }
         items = ocp.args.Composite(
             networks=ocp.args.StandardSave(networks),
@@ -263,13 +263,15 @@ class Checkpoints:
         return items["networks"]["ema"] if averaged else items["networks"]["networks"]
 
     def _restore(self, step: int, **items) -> Any:
-        names = list(items)
         if (self.folder / str(step) / "checksums").exists():  # older ones have none
             items["checksums"] = ocp.args.JsonRestore()
-        args = ocp.args.Composite(**items)
-        found = self._read(step, " or ".join(names), lambda: self._manager.restore(step, args=args))
-        for name in names if "checksums" in items else ():
-            if _checksum(found[name]) != found["checksums"][name]:
+        args, names = ocp.args.Composite(**items), " or ".join(items)
+        found = self._read(step, names, lambda: self._manager.restore(step, args=args))
+        checksums = found["checksums"] if "checksums" in items else {}
+        for name in checksums.keys() & items.keys():
+            of_json = isinstance(items[name], ocp.args.JsonRestore)
+            checksum = _checksum_of_json if of_json else _checksum_of_arrays
+            if checksum(found[name]) != checksums[name]:
                 raise CheckpointError(
                     f"the {name} of checkpoint {step} of {self.folder} are not what was written "
                     f"there, by their CRC-32.\n{self._without(step)}"
@@ -355,9 +357,12 @@ def _abstract(tree: Any, mesh: Mesh) -> Any:
     )
 
 
-def _checksum(tree: Any) -> int:
-    """CRC-32 of the arrays or values of a tree, one after another."""
+def _checksum_of_arrays(tree: Any) -> int:
     checksum = 0
     for leaf in jax.tree.leaves(jax.device_get(tree)):
         checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
     return checksum
+
+
+def _checksum_of_json(values: Any) -> int:
+    return zlib.crc32(json.dumps(values).encode())  # the same of what was read as of what was saved

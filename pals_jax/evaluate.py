@@ -164,12 +164,12 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
     if not saved.exists() or not listed.exists():  # a checkpoint is enough to evaluate
         return
     trained, asked, split = configs.load(saved).data, config.data, config.eval.split
-    images, known = (data.dataset_info(part).images for part in (asked, trained))
+    images = data.dataset_info(asked).images
     one_folder = images and "{split}" not in images
     drawn_from = asked.train_split if split == data.DEV else split
     if (
         split != trained.train_split
-        and (trained.name, trained.root, known) == (asked.name, asked.root, images)
+        and (trained.name, trained.root, trained.images) == (asked.name, asked.root, asked.images)
         # In a folder of its own, an image may have the name of another that was trained on.
         and (one_folder or drawn_from == trained.train_split)
         and (seen := set(ids) & set(listed.read_text().splitlines()))

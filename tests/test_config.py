@@ -119,6 +119,9 @@ def test_a_list_of_ids_may_move_but_not_change_its_name(tmp_path):
     after.data.subset = "prefix:/b/train.txt"  # no list
     with pytest.raises(ConfigError, match=r"config\.data\.subset"):
         configs.check_same_training(before, after, tmp_path)
+    del before.data.subset  # of an older version
+    with pytest.raises(ConfigError, match=r"config\.data\.subset: .* with None"):
+        configs.check_same_training(before, after, tmp_path)
     before.data.update(subset="", dev="/a/dev.txt")
     after.data.update(subset="", dev="/b/dev.txt")
     configs.check_same_training(before, after, tmp_path)

@@ -300,6 +300,36 @@ def test_workers_that_end_by_the_same_signal_cost_no_steps(config, run_data, tmp
     assert resumed == train_and_evaluate(config, tmp_path / "whole", run_data())
 
 
+class Drawn:
+    """Batches by a generator of NumPy, whose state holds integers of 128 bits."""
+
+    def __init__(self, stop_at=None):
+        self.bits = np.random.PCG64(0)
+        self.before_stop = stop_at
+
+    def __next__(self):
+        if self.before_stop is not None:
+            self.before_stop -= 1
+            if self.before_stop == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return draw_batch(int(np.random.Generator(self.bits).integers(1000)), 4)
+
+    def get_state(self):
+        return self.bits.state
+
+    def set_state(self, state):
+        self.bits.state = state
+
+
+def test_own_iterators_keep_their_position(config, run_data, tmp_path):
+    parts = run_data()._replace(batches=Drawn())
+    whole = train_and_evaluate(config, tmp_path / "whole", parts)
+    with pytest.raises(Interrupted):
+        train_and_evaluate(config, tmp_path / "cut", parts._replace(batches=Drawn(stop_at=3)))
+    resumed = train_and_evaluate(config, tmp_path / "cut", parts._replace(batches=Drawn()))
+    assert resumed == whole
+
+
 @pytest.mark.parametrize(
     "damaged", ["networks/_METADATA", "networks/manifest.ocdbt", "networks/d/*", "metrics/metrics"]
 )

@@ -10,7 +10,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pals_jax.models import layers
+from pals_jax.models import layers, winograd
 
 
 @settings(max_examples=25, deadline=None)
@@ -39,12 +39,18 @@ def test_each_tap_reads_the_pixel_that_pytorch_reads(size, stride, dilation, hei
     np.testing.assert_array_equal(result, expected)
 
 
-# At 2 taps are cropped; 6 reaches beyond the image with all taps but one.
-@pytest.mark.parametrize("dilation", [1, 2, 6])
-def test_products_are_the_library_convolution(dilation, monkeypatch):
-    x = narrow.wave((2, 5, 7, 256), 0)
+# Of 5×7, at 2 taps are cropped; 6 reaches beyond the image with all taps but one.
+@pytest.mark.parametrize(
+    ("height", "dilation", "widest"),
+    [(5, 1, False), (5, 2, False), (5, 6, False), (9, 1, True), (12, 2, True)],
+)
+def test_products_are_the_library_convolution(height, dilation, widest, monkeypatch):
+    if widest:  # as the widest are computed, by Winograd
+        monkeypatch.setattr(winograd, "_MIN_MULTIPLICATIONS", 0)
+    x = narrow.wave((2, height, height + 2, 256), 0)
     kernel = narrow.wave((3, 3, 256, 8), 1)
-    cotangent = narrow.wave((2, 5, 7, 8), 2)
+    cotangent = narrow.wave((2, height, height + 2, 8), 2)
+    assert winograd.pays(x, kernel, dilation) == widest
 
     def value_and_gradient(x, kernel):
         result, pullback = jax.vjp(
@@ -86,6 +92,16 @@ def test_which_form_is_compiled(platform, channels, size, stride, side, dtype, c
     traced = jax.jit(value_and_gradient).trace(x, kernel)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") == convolutions
+
+
+def test_only_training_takes_the_memory_of_winograd():
+    def evaluate(x, kernel):
+        return layers.convolve(x, kernel, stride=1, dilation=1)
+
+    x = jax.ShapeDtypeStruct((1, 725, 725, 64), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, 64, 2), jnp.float32)
+    text = jax.jit(evaluate).trace(x, kernel).lower(lowering_platforms=("cpu",)).as_text()
+    assert text.count("stablehlo.convolution") == 1
 
 
 def test_kernels_are_kaiming_normal_by_fan_out():
