@@ -216,9 +216,10 @@ def test_an_interrupted_preparation_leaves_nothing_that_looks_finished(
     assert not complete(tmp_path / "tfds")
     # What a killed process leaves behind is cleared away.
     (parent,) = (tmp_path / "tfds/segmentation_folder").iterdir()
-    (parent / "incomplete.ABC123_1.1.0").mkdir()
+    version = str(segmentation_folder.SegmentationFolder.VERSION)
+    (parent / f"incomplete.ABC123_{version}").mkdir()
     assert len(open_split(fields, "train")) == 8
-    assert [path.name for path in parent.iterdir() if path.is_dir()] == ["1.1.0"]
+    assert [path.name for path in parent.iterdir() if path.is_dir()] == [version]
 
 
 def test_a_training_split_of_binary_masks_is_refused(config, tmp_path, write_pair):

@@ -68,7 +68,7 @@ class FolderConfig(tfds.core.BuilderConfig):
 class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
     """Images and index masks of a folder; `FolderConfig` says which."""
 
-    VERSION = tfds.core.Version("1.1.0")  # to be raised with every change of what files mean
+    VERSION = tfds.core.Version("1.2.0")  # to be raised with every change of what files mean
     url_infos = None  # nothing is downloaded; TFDS would look for a file of checksums
 
     def _info(self) -> tfds.core.DatasetInfo:
