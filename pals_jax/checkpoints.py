@@ -263,18 +263,19 @@ class Checkpoints:
         return items["networks"]["ema"] if averaged else items["networks"]["networks"]
 
     def _restore(self, step: int, **items) -> Any:
+        checked = {}
         if (self.folder / str(step) / "checksums").exists():  # older ones have none
-            items["checksums"] = ocp.args.JsonRestore()
+            checked, items = items, items | {"checksums": ocp.args.JsonRestore()}
         args, names = ocp.args.Composite(**items), " or ".join(items)
         found = self._read(step, names, lambda: self._manager.restore(step, args=args))
-        checksums = found["checksums"] if "checksums" in items else {}
-        for name in checksums.keys() & items.keys():
-            of_json = isinstance(items[name], ocp.args.JsonRestore)
+        for name, how in checked.items():
+            of_json = isinstance(how, ocp.args.JsonRestore)
             checksum = _checksum_of_json if of_json else _checksum_of_arrays
-            if checksum(found[name]) != checksums[name]:
+            stored = found["checksums"]
+            if not isinstance(stored, dict) or stored.get(name) != checksum(found[name]):
                 raise CheckpointError(
-                    f"the {name} of checkpoint {step} of {self.folder} are not what was written "
-                    f"there, by their CRC-32.\n{self._without(step)}"
+                    f"the {name} of checkpoint {step} of {self.folder} do not match their CRC-32.\n"
+                    f"{self._without(step)}"
                 )
         return found
 

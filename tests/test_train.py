@@ -364,6 +364,10 @@ def test_other_values_than_were_written_are_told(config, run_data, tmp_path):
     (tmp_path / "result.json").unlink()
     with pytest.raises(CheckpointError, match=r"networks of checkpoint 4 .*CRC-32\.\n"):
         train_and_evaluate(config, tmp_path, run_data())
+    for damaged in ("[]", "{}"):
+        (tmp_path / "checkpoints/4/checksums/metadata").write_text(damaged)
+        with pytest.raises(CheckpointError, match=r"meta of checkpoint 4 .*CRC-32\.\n"):
+            stored_networks(tmp_path)
     shutil.rmtree(tmp_path / "checkpoints/4/checksums")  # as older checkpoints were
     stored_networks(tmp_path)
     meta = tmp_path / "other/checkpoints/4/meta/metadata"
