@@ -66,8 +66,3 @@ def tree_finite(tree: Tree) -> Array:
     """Whether every floating-point entry of a pytree is finite."""
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
-
-
-def select(condition: Array, if_true: Tree, if_false: Tree) -> Tree:
-    """Chooses between two pytrees of one structure, entry by entry."""
-    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), if_true, if_false)

@@ -14,7 +14,7 @@ from pals_jax import optimizer as optimizers
 from pals_jax import sharding
 from pals_jax.models import Apply
 from pals_jax.objectives import Supervised
-from pals_jax.state import Network, TrainState, select, tree_finite
+from pals_jax.state import Network, TrainState, tree_finite
 
 Batch = dict[str, dict[str, Array]]
 Metrics = dict[str, Array]
@@ -38,8 +38,8 @@ def make_train_step(
     so that ignored pixels may be spread unevenly over parts and devices. BatchNorm statistics are
     updated part by part.
 
-    A step whose loss or new state is not finite leaves the state as it was, with metrics["finite"]
-    = False. The old state is donated.
+    A step whose loss, gradient norm, new BatchNorm statistics or new state of the target is not
+    finite leaves the state as it was, with metrics["finite"] = False. The old state is donated.
 
     Args:
       config: the resolved configuration.
@@ -77,23 +77,30 @@ def make_train_step(
         )
         (gradients, statistics, target), metrics = _over_parts(add_part, carry, batch)
 
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)
-        params = optax.apply_updates(params, updates)
-        networks = {name: Network(params[name], statistics[name]) for name in params}
-        new_state = TrainState(
-            step=state.step + 1,
-            networks=networks,
-            optimizer=optimizer_state,
-            ema=_average(state, networks, config.ema_decay),
-            target=target,
-        )
-        finite = tree_finite(new_state) & jnp.isfinite(metrics["loss"])
+        gradient_norm = optax.tree.norm(gradients)
+        # New parameters need no look: a finite norm bounds every gradient by 2·10¹⁹.
+        finite = tree_finite((metrics["loss"], gradient_norm, statistics, target))
+
+        def updated(state: TrainState) -> TrainState:
+            updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)
+            new_params = optax.apply_updates(params, updates)
+            networks = {name: Network(new_params[name], statistics[name]) for name in params}
+            return TrainState(
+                step=state.step + 1,
+                networks=networks,
+                optimizer=optimizer_state,
+                ema=_average(state, networks, config.ema_decay),
+                target=target,
+            )
+
+        # A branch, because a choice entry by entry visits the whole state twice more.
+        new_state = jax.lax.cond(finite, updated, lambda state: state, state)
         metrics |= {
             "learning_rate": jnp.asarray(schedule(state.step)),
-            "gradient_norm": optax.tree.norm(gradients),
+            "gradient_norm": gradient_norm,
             "finite": finite,
         }
-        return select(finite, new_state, state), metrics
+        return new_state, metrics
 
     return optimizer, jax.jit(train_step, donate_argnums=0, out_shardings=sharding.replicated(mesh))
 

@@ -321,7 +321,7 @@ class _Run:
             if not metrics["finite"]:
                 shown = f"loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}"
                 if np.isfinite([metrics["loss"], metrics["gradient_norm"]]).all():
-                    shown += ", both finite, unlike the new parameters or statistics"
+                    shown += ", both finite, unlike BatchNorm's statistics or the target's state"
                 latest = self.checkpoints.latest
                 saved = f"the last good checkpoint is step {latest} in {self.checkpoints.folder}"
                 raise NonFiniteError(

@@ -28,9 +28,6 @@ _IMPLEMENTATIONS = {
 }
 IMPLEMENTATIONS = ("auto", *_IMPLEMENTATIONS)
 
-# Above this size a CPU takes longer over the matrix than over its tiles, up to twice as long.
-_DENSE_LIMIT_BYTES = 4 * 2**20
-
 
 def able(similarity: str, mesh: Mesh | None = None) -> list[str]:
     """The implementations that can do a similarity, on a mesh if one is given, "auto" first."""
@@ -63,11 +60,9 @@ def choose(
     if similarity in linear.SIMILARITIES:
         return "linear", f"{similarity} is linear in the cosine: sums over the image serve all rows"
     batch, pixels, _ = features.shape
-    needed = batch * pixels**2 * 4
-    told = f"{batch} matrices of {pixels}² float32 affinities take {needed / 2**20:.0f} MiB"
-    if needed <= _DENSE_LIMIT_BYTES:
-        return "dense", f"{told}, within the limit of {_DENSE_LIMIT_BYTES // 2**20} MiB"
-    return "tiled", f"{told}, above the limit of {_DENSE_LIMIT_BYTES // 2**20} MiB"
+    mib = batch * pixels**2 * 4 / 2**20
+    needed = f"{batch} x {pixels}² float32 affinities would take {mib:.0f} MiB"
+    return "tiled", f"{needed}; tile by tile they need O(N), and no more time on a CPU"
 
 
 def aggregate(

@@ -25,7 +25,9 @@ from jaxtyping import Array, Bool, Float, Int
 from pals_jax.affinity import kernels
 from pals_jax.affinity.kernels import Kernel
 
-DEFAULT_TILE_SIZE = 1024
+# A tile on the diagonal is computed whole though its halves are equal, which costs least with many
+# tiles. Below 512 pixels the calls get too small, above 1024 the tiles too large for the cache.
+_TILES, _SMALLEST, _LARGEST = 8, 512, 1024
 
 
 class _Tiles(NamedTuple):
@@ -60,8 +62,9 @@ def aggregate(
     """Aggregates `values` tile by tile; see `pals_jax.affinity.aggregate`."""
     unit = kernels.unit_features(features)
     batch, pixels, _ = unit.shape
+    most = tile_size or min(max(pixels // _TILES, _SMALLEST), _LARGEST)
     # Tiles of equal size: one short tile at the end would cost as much as a full one.
-    count = -(-pixels // (tile_size or DEFAULT_TILE_SIZE))
+    count = -(-pixels // most)
     size = -(-pixels // count)
 
     def in_tiles(array: Array) -> Array:

@@ -78,13 +78,10 @@ def test_linear_memory_grows_linearly():
     assert temporary_bytes(2**15) < 3 * 2**15 * 64 * 4
 
 
-def test_choose_follows_the_size_of_the_matrix():
-    small, reason = affinity.choose(jax.ShapeDtypeStruct((2, 256, 8), jnp.float32))
-    assert small == "dense"
-    assert "256²" in reason
-    large, reason = affinity.choose(jax.ShapeDtypeStruct((2, 9216, 8), jnp.float32))
-    assert large == "tiled"
-    assert "MiB" in reason
+def test_choose_follows_the_similarity_and_the_mesh():
+    plain, reason = affinity.choose(jax.ShapeDtypeStruct((2, 1024, 8), jnp.float32))
+    assert plain == "tiled"
+    assert "2 x 1024² float32 affinities would take 8 MiB" in reason
     linear, reason = affinity.choose(
         jax.ShapeDtypeStruct((2, 256, 8), jnp.float32), similarity="uniform"
     )
