@@ -5,6 +5,7 @@ machine whose speed varies only the ratio means something.
 """
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -79,6 +80,7 @@ def write(benchmark: str, rows: Sequence[dict[str, Any]], path: Path | None) -> 
         "benchmark": benchmark,
         "commit": _commit(),
         "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
+        "processor": f"{os.cpu_count()} × {_processor()}",
         "jax": jax.__version__,
         "python": platform.python_version(),
     }
@@ -99,6 +101,14 @@ def _commit() -> str:
     folder = Path(__file__).parent
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    """The name of the processor, as far as the system tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _text(value: Any) -> str:
