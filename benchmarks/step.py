@@ -10,6 +10,7 @@ anything is timed.
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -113,8 +114,8 @@ def pytorch(name: str, config, batch, channels_last: bool) -> tuple[harness.Case
     return harness.Case(name, run), run()
 
 
-def run(backbone: str, size: int, repeats: int) -> list[dict]:
-    """Measures the steps of one network."""
+def run(backbone: str, size: int, strides: Sequence[int], repeats: int) -> list[dict]:
+    """Measures the steps of one network, with PALS on grids of these strides."""
     cross_entropy = configuration(backbone, size, "one_hot")
     batch = random_batch(cross_entropy)
     steps = {
@@ -122,7 +123,7 @@ def run(backbone: str, size: int, repeats: int) -> list[dict]:
         "PyTorch, NCHW": lambda name: pytorch(name, cross_entropy, batch, channels_last=False),
         "PyTorch, NHWC": lambda name: pytorch(name, cross_entropy, batch, channels_last=True),
     }
-    for stride in (8, 4):
+    for stride in strides:
         config = configuration(backbone, size, "pals", stride=stride)
         steps[f"PALS, stride {stride}"] = lambda name, config=config: ours(name, config, batch)
     cases, losses = zip(*(step(name) for name, step in steps.items()), strict=True)
@@ -144,7 +145,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--output", type=Path, help="JSON lines to append to")
     given = parser.parse_args()
-    rows = run("resnet18", 64, 3) if given.quick else run("resnet50", 256, given.repeats)
+    if given.quick:
+        rows = run("resnet18", 64, (4,), 3)
+    else:
+        rows = run("resnet50", 256, (8, 4), given.repeats)
     harness.write("step", rows, given.output)
 
 
