@@ -4,11 +4,8 @@ The reference of each size is f̂f̂ᵀ in blocks of 1024 rows, each reduced to 
 all-pairs method must at least compute. Every case is checked against float64 on some rows before it
 is timed.
 
-    python -m benchmarks.affinity [--quick] [--output=rows.jsonl]
+    python -m benchmarks.affinity [--quick] [--sizes 4096 …] [--repeats=10] [--output=rows.jsonl]
 """
-
-import argparse
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -38,11 +35,15 @@ CASES = {
 
 
 def inputs(pixels: int):
-    """Features around one mean, as behind a ReLU, with probabilities and labels of an image."""
+    """Features of classes around one mean, as behind a ReLU, with labels and probabilities.
+
+    Values and features go by the class, so that a wrong affinity shows in the result at any size.
+    """
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(pixels, DIMENSION)) + rng.normal(size=DIMENSION)
-    values = rng.dirichlet(np.ones(CLASSES), size=pixels)
     labels = rng.integers(0, CLASSES, pixels)
+    classes = rng.normal(size=(CLASSES, DIMENSION))
+    features = rng.normal(size=(pixels, DIMENSION)) + classes[labels] + rng.normal(size=DIMENSION)
+    values = 0.5 * np.eye(CLASSES)[labels] + 0.5 * rng.dirichlet(np.ones(CLASSES), size=pixels)
     return (
         jnp.asarray(features[None], jnp.float32),
         jnp.asarray(values[None], jnp.float32),
@@ -97,7 +98,8 @@ def run(pixels: int, repeats: int) -> list[dict]:
 
         case, found = harness.compiled(name, aggregate, features, values, given)
         errors[name] = check(found, features, values, given, rows, **options)
-        assert errors[name] < 3e-5, (name, pixels, errors[name])
+        most = 1e-5 if options.get("temperature", 1) >= 0.05 else 3e-5
+        assert errors[name] <= most, (name, pixels, errors[name])
         cases.append(case)
     seconds = harness.measure(cases, repeats)
     return [
@@ -108,15 +110,14 @@ def run(pixels: int, repeats: int) -> list[dict]:
 
 def main() -> None:
     """Measures and reports."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, under a minute")
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--sizes", type=int, nargs="*")
-    parser.add_argument("--output", type=Path, help="JSON lines to append to")
+    parser = harness.arguments(__doc__, "small sizes")
+    parser.add_argument("--sizes", type=int, nargs="*", help=f"pixels, multiples of {BLOCK}")
     given = parser.parse_args()
     sizes = given.sizes or (QUICK_SIZES if given.quick else SIZES)
+    if any(pixels < BLOCK or pixels % BLOCK for pixels in sizes):
+        parser.error(f"--sizes must be multiples of {BLOCK}, found {sizes}")
     for pixels in sizes:
-        rows = run(pixels, 3 if given.quick else given.repeats)
+        rows = run(pixels, given.repeats or (3 if given.quick else 10))
         harness.write("affinity", rows, given.output)
 
 

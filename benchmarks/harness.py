@@ -4,6 +4,7 @@ A row of the output is one case with its median and its ratio to the reference o
 machine whose speed varies only the ratio means something.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -80,7 +81,7 @@ def write(benchmark: str, rows: Sequence[dict[str, Any]], path: Path | None) -> 
         "benchmark": benchmark,
         "commit": _commit(),
         "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
-        "processor": f"{os.cpu_count()} × {_processor()}",
+        "processor": f"{processors()} × {_processor()}",
         "jax": jax.__version__,
         "python": platform.python_version(),
     }
@@ -101,6 +102,39 @@ def _commit() -> str:
     folder = Path(__file__).parent
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def arguments(description: str, quick: str) -> argparse.ArgumentParser:
+    """What all benchmarks are told: --quick, --repeats, --output."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help=f"{quick}, under a minute")
+    parser.add_argument(
+        "--repeats", type=_at_least_one, help="rounds; 10 by default, 3 with --quick"
+    )
+    parser.add_argument("--output", type=_appendable, help="JSON lines to append to")
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, found {text!r}")
+    return int(text)
+
+
+def _appendable(text: str) -> Path:
+    """A path that can be written to: told before measuring, not after."""
+    try:
+        Path(text).open("a").close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot append to {text!r}: {error.strerror}") from None
+    return Path(text)
 
 
 def _processor() -> str:

@@ -4,13 +4,11 @@ Decoding, random scale, crop, flip and photometric changes of the embedded data 
 run does them. Both sides are measured in processor time, because loading runs beside the step on
 the same cores: the pipeline is no bottleneck where it takes a small share of the step's time.
 
-    python -m benchmarks.pipeline [--quick] [--output=rows.jsonl]
+    python -m benchmarks.pipeline [--quick] [--repeats=10] [--output=rows.jsonl]
 """
 
-import argparse
 import contextlib
 import time
-from pathlib import Path
 
 from benchmarks import harness, step
 from pals_jax.run_data import open_data
@@ -26,17 +24,15 @@ def processor_seconds(run, repeats: int) -> float:
 
 def main() -> None:
     """Measures and reports."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="ResNet-18 at 64×64, under a minute")
-    parser.add_argument("--output", type=Path, help="JSON lines to append to")
-    given = parser.parse_args()
-    backbone, size, repeats = ("resnet18", 64, 10) if given.quick else ("resnet50", 256, 50)
+    given = harness.arguments(__doc__, "ResNet-18 at 64×64").parse_args()
+    backbone, size = ("resnet18", 64) if given.quick else ("resnet50", 256)
+    repeats = given.repeats or (3 if given.quick else 10)
     config = step.configuration(backbone, size, "one_hot")
     with contextlib.closing(open_data(config)) as data:
         next(data.batches)
-        loading = processor_seconds(lambda: next(data.batches), repeats)
-    case, _ = step.ours("cross-entropy", config, step.random_batch(config))
-    training = processor_seconds(case.run, max(3, repeats // 10))
+        loading = processor_seconds(lambda: next(data.batches), 5 * repeats)
+    case = step.ours("cross-entropy", config, step.random_batch(config))
+    training = processor_seconds(case.run, repeats)
     row = {
         "network": backbone,
         "size": size,

@@ -1,6 +1,8 @@
 """Draws time and memory against the number of pixels from the rows of `benchmarks.affinity`.
 
-python -m benchmarks.plots rows.jsonl --output=docs
+Rows of one case and size replace earlier ones.
+
+    python -m benchmarks.plots rows.jsonl --output=docs
 """
 
 import argparse
@@ -16,17 +18,22 @@ PANELS = (("median_s", "median time of a call [s]"), ("temp_mib", "temporary mem
 
 def main() -> None:
     """Writes affinity_time_and_memory.png."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("docs"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", type=Path, help="JSON lines of benchmarks.affinity")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of the picture")
     given = parser.parse_args()
+    if not given.rows.is_file() or not given.output.is_dir():
+        parser.error(f"{given.rows} must be a file and {given.output} a folder")
     lines = [json.loads(line) for line in given.rows.read_text().splitlines()]
+    lines = [line for line in lines if line["benchmark"] == "affinity"]
+    if not lines:
+        parser.error(f"{given.rows} holds no row of benchmarks.affinity")
     matplotlib.use("Agg")
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     for panel, (key, label) in zip(panels, PANELS, strict=True):
         curves = defaultdict(dict)
         for line in lines:
-            if line["benchmark"] == "affinity" and line[key] is not None:
+            if line[key] is not None:
                 curves[line["case"]][line["n"]] = line[key]
         for case, points in curves.items():
             panel.plot(*zip(*sorted(points.items()), strict=True), marker="o", ms=4, label=case)

@@ -1,4 +1,7 @@
-"""DeepLabV3+ in PyTorch, by torchvision's rules, to compare with; submodules have our names."""
+"""DeepLabV3+ in PyTorch, by torchvision's rules, to compare with; submodules have our names.
+
+ReLUs and sums work in place, as in torchvision.
+"""
 
 import jax
 import numpy as np
@@ -26,8 +29,9 @@ class BasicBlock(nn.Module):
         self.downsample = downsample
 
     def forward(self, x):
-        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-        return (y + self.downsample(x)).relu()
+        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu_()))
+        y += self.downsample(x)
+        return y.relu_()
 
 
 class Bottleneck(nn.Module):
@@ -44,8 +48,10 @@ class Bottleneck(nn.Module):
         self.downsample = downsample
 
     def forward(self, x):
-        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()
-        return (self.bn3(self.conv3(y)) + self.downsample(x)).relu()
+        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu_())).relu_()
+        y = self.bn3(self.conv3(y))
+        y += self.downsample(x)
+        return y.relu_()
 
 
 class Backbone(nn.Module):
@@ -82,7 +88,7 @@ class Backbone(nn.Module):
         return nn.Sequential(first, *others)
 
     def forward(self, x):
-        x = self.layer1(self.maxpool(self.bn1(self.conv1(x)).relu()))
+        x = self.layer1(self.maxpool(self.bn1(self.conv1(x)).relu_()))
         outputs = [x]
         for stage in (self.layer2, self.layer3, self.layer4):
             outputs.append(stage(outputs[-1]))
@@ -96,7 +102,7 @@ class ConvBlock(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, x):
-        return self.bn(self.conv(x)).relu()
+        return self.bn(self.conv(x)).relu_()
 
 
 class DeepLabV3Plus(nn.Module):

@@ -41,6 +41,7 @@ _AT_LEAST_ONE = (
     "model.width",
     "model.decoder_channels",
 )
+_MOST = 1e4
 _AT_LEAST_ZERO = (
     "seed",
     "num_devices",
@@ -235,6 +236,13 @@ def _check_values(config: ConfigDict) -> None:
         require(value_of(field) < 2**31, field, "below 2³¹")
     for field in ("optimizer.learning_rate", "optimizer.power", "optimizer.head_multiplier"):
         require(value_of(field) > 0, field, "above 0")
+    # So that one step from finite parameters and gradients cannot leave float32, see `step`.
+    for field in (
+        "optimizer.learning_rate",
+        "optimizer.head_multiplier",
+        "optimizer.weight_decay",
+    ):
+        require(value_of(field) <= _MOST, field, f"at most {_MOST:g}")
     require(0 <= config.optimizer.momentum < 1, "optimizer.momentum", "in [0, 1)")
     mean, std = config.model.mean, config.model.std
     require(len(mean) == 3 and all(0 <= m <= 1 for m in mean), "model.mean", "of RGB in [0, 1]")

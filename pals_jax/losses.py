@@ -81,8 +81,9 @@ def pairwise_similarity_loss(
 
     which costs O(N·D²) and, unlike ‖TᵀT‖² - 2‖TᵀS‖² + ‖SᵀS‖², does not cancel in float32 where the
     vectors of the two are close. Where only their cosines agree, as after a rotation, L carries an
-    absolute error of about 10⁻⁸ of either sign. The identity is ours. Gradients flow into both;
-    stop that of the teacher outside.
+    absolute error of about 10⁻⁸ of either sign. The identity is ours. Gradients flow into both, by
+    a formula of their own that does not cancel either; stop that of the teacher outside. There is
+    no forward-mode derivative.
 
     Args:
       teacher: [B,N,D], normalised here.
@@ -93,7 +94,7 @@ def pairwise_similarity_loss(
       The mean over the images with Σ m > 0, 0 without one; float32.
 
     Raises:
-      ValueError: batch or pixels of the arrays differ.
+      ValueError: an argument has a wrong shape or dtype.
 
     Example:
       >>> teacher = jnp.array([[[1.0, 0.0], [1.0, 0.0]]])  # cosine 1
@@ -101,29 +102,96 @@ def pairwise_similarity_loss(
       >>> float(pairwise_similarity_loss(teacher, student, jnp.ones((1, 2))))
       0.5
     """
-    for name, array in (("student", student), ("mask", mask)):
-        if array.shape[:2] != teacher.shape[:2]:
+    for name, array in (("teacher", teacher), ("student", student)):
+        if array.ndim != 3 or 0 in array.shape or not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
-                f"{name} must have the batch and pixels of teacher {teacher.shape}, found "
+                f"{name} must be floats [batch, pixels, channels], found {array.dtype} "
                 f"{array.shape}"
+            )
+    for name, shape in (("student", student.shape), ("mask", mask.shape)):
+        if shape[:2] != teacher.shape[:2] or (name == "mask" and len(shape) != 2):
+            raise ValueError(
+                f"{name} must have the batch and pixels of teacher {teacher.shape}, found {shape}"
             )
     mask = mask.astype(jnp.float32)
     width = max(teacher.shape[-1], student.shape[-1])
 
-    def rows(features: Float[Array, "b n d"]) -> Float[Array, "b n w"]:
+    def padded(features: Float[Array, "b n d"]) -> Float[Array, "b n w"]:
         features = jnp.where(mask[..., None] > 0, features, 0).astype(jnp.float32)
-        unit = affinity.unit_features(features) * mask[..., None]
-        return jnp.pad(unit, ((0, 0), (0, 0), (0, width - features.shape[-1])))
+        return jnp.pad(features, ((0, 0), (0, 0), (0, width - features.shape[-1])))
 
-    def gram(a: Float[Array, "b n w"], b: Float[Array, "b n w"]) -> Float[Array, "b w w"]:
-        return jnp.einsum("bni,bnj->bij", a, b, precision=jax.lax.Precision.HIGHEST)
-
-    together, apart = rows(teacher) + rows(student), rows(teacher) - rows(student)
-    crossed = gram(together, apart)
-    pairs = gram(together, together) * gram(apart, apart) + crossed * jnp.matrix_transpose(crossed)
+    teacher, student = padded(teacher), padded(student)
+    rows = [affinity.unit_features(features) * mask[..., None] for features in (teacher, student)]
+    apart = _unit_difference(*jax.lax.stop_gradient((teacher, student))) * mask[..., None]
     mass = jnp.sum(mask, axis=1)
-    per_image = 0.5 * jnp.sum(pairs, axis=(1, 2)) / jnp.where(mass > 0, mass, 1) ** 2
+    per_image = _squared_differences(*rows, apart) / jnp.where(mass > 0, mass, 1) ** 2
     return masked_mean(per_image, mass > 0)
+
+
+def _unit_difference(
+    first: Float[Array, "b n w"], second: Float[Array, "b n w"]
+) -> Float[Array, "b n w"]:
+    """The difference of two unit features, f̂ - ŝ, to float32 precision however close they are.
+
+    From δ = f - s where that is small, because the rounding of f̂ and ŝ would be much of the rest:
+
+        f̂ - ŝ = (δ - γ s)/|f|,   γ = |f|/|s| - 1 = δ·(f + s) / (|s| (|f| + |s|))
+    """
+    largest = jnp.maximum(jnp.abs(first), jnp.abs(second)).max(-1, keepdims=True)
+    _, exponent = jnp.frexp(largest)
+    # A power of two scales without rounding.
+    scaled, other = jnp.ldexp(first, -exponent), jnp.ldexp(second, -exponent)
+    difference = scaled - other
+    norm, other_norm = (jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (scaled, other))
+    is_close = jnp.linalg.norm(difference, axis=-1, keepdims=True) < 0.5 * norm
+    norm, other_norm = (jnp.where(is_close, x, 1) for x in (norm, other_norm))
+    longer = jnp.sum(difference * (scaled + other), axis=-1, keepdims=True)
+    longer = longer / (other_norm * (norm + other_norm))
+    close = (difference - longer * other) / norm
+    return jnp.where(
+        is_close, close, affinity.unit_features(first) - affinity.unit_features(second)
+    )
+
+
+@jax.custom_vjp
+def _squared_differences(
+    teacher: Float[Array, "b n w"], student: Float[Array, "b n w"], apart: Float[Array, "b n w"]
+) -> Float[Array, " b"]:
+    """Σ_uv (t_u·t_v - s_u·s_v)² = ½ (⟨UᵀU, VᵀV⟩ + tr((UᵀV)²)), with V = `apart` = T - S.
+
+    As TTᵀ - SSᵀ = ½ (UVᵀ + VUᵀ), the gradient is 2 (U VᵀT + V UᵀT) for T and -2 (U VᵀS + V UᵀS) for
+    S. That of the formula, step by step, is a difference of two large terms.
+    """
+    together = teacher + student
+    crossed = _gram(together, apart)
+    pairs = _gram(together, together) * _gram(apart, apart)
+    return 0.5 * jnp.sum(pairs + crossed * jnp.matrix_transpose(crossed), axis=(1, 2))
+
+
+def _squared_differences_forward(teacher, student, apart):
+    return _squared_differences(teacher, student, apart), (teacher, student, apart)
+
+
+def _squared_differences_backward(kept, gradient):
+    teacher, student, apart = kept
+    together = teacher + student
+
+    def of(rows, factor):
+        change = _times(together, _gram(apart, rows)) + _times(apart, _gram(together, rows))
+        return factor * gradient[:, None, None] * change
+
+    return of(teacher, 2), of(student, -2), jnp.zeros_like(apart)
+
+
+_squared_differences.defvjp(_squared_differences_forward, _squared_differences_backward)
+
+
+def _gram(a: Float[Array, "b n v"], b: Float[Array, "b n w"]) -> Float[Array, "b v w"]:
+    return jnp.einsum("bni,bnj->bij", a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _times(a: Float[Array, "b n v"], b: Float[Array, "b v w"]) -> Float[Array, "b n w"]:
+    return jnp.einsum("bni,bij->bnj", a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _check_same_shape(name: str, array: Array, other_name: str, other: Array) -> None:

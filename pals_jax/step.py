@@ -78,7 +78,8 @@ def make_train_step(
         (gradients, statistics, target), metrics = _over_parts(add_part, carry, batch)
 
         gradient_norm = optax.tree.norm(gradients)
-        # New parameters need no look: a finite norm bounds every gradient by 2·10¹⁹.
+        # New parameters need no look: a finite norm bounds every gradient by 2·10¹⁹, and the
+        # configuration what they are multiplied with.
         finite = tree_finite((metrics["loss"], gradient_norm, statistics, target))
 
         def updated(state: TrainState) -> TrainState:

@@ -47,6 +47,7 @@ def test_saved_configuration_comes_back_equal(tmp_path):
         ("log.panels", 0, "at least 1"),
         ("data.workers", -2, "at least 0"),
         ("optimizer.learning_rate", 0.0, "above 0"),
+        ("optimizer.learning_rate", 1e5, "at most 10000"),
         ("optimizer.momentum", 2.0, "[0, 1)"),
         ("model.width", 0, "at least 1"),
         ("model.mean", (123.7, 116.3, 103.5), "[0, 1]"),

@@ -101,9 +101,9 @@ def test_shapes_that_differ_are_named():
 
 
 def pairwise_in_float64(teacher, student, mask):
-    """The definition with its N×N matrices, and the gradient for the student by hand."""
+    """The definition with its N×N matrices, and the gradients by hand."""
     teacher, student, mask = (np.asarray(x, np.float64) for x in (teacher, student, mask))
-    gradient, values = np.zeros_like(student), []
+    gradients, values = [np.zeros_like(teacher), np.zeros_like(student)], []
     for b in range(len(mask)):
         if mask[b].sum() == 0:
             continue
@@ -113,17 +113,20 @@ def pairwise_in_float64(teacher, student, mask):
         )
         difference = t @ t.T - s @ s.T
         values.append((difference**2).sum() / mask[b].sum() ** 2)
-        of_s = -4 * difference @ s / mask[b].sum() ** 2
-        norm = np.linalg.norm(student[b], axis=1, keepdims=True)
-        unit = student[b] / norm
-        of_unit = mask[b][:, None] * of_s
-        gradient[b] = (of_unit - unit * (of_unit * unit).sum(1, keepdims=True)) / norm
-    return np.mean(values), gradient / len(values)
+        for gradient, features, rows, factor in zip(
+            gradients, (teacher, student), (t, s), (4, -4), strict=True
+        ):
+            of_rows = factor * difference @ rows / mask[b].sum() ** 2
+            norm = np.linalg.norm(features[b], axis=1, keepdims=True)
+            unit = features[b] / norm
+            of_unit = mask[b][:, None] * of_rows
+            gradient[b] = (of_unit - unit * (of_unit * unit).sum(1, keepdims=True)) / norm
+    return np.mean(values), [gradient / len(values) for gradient in gradients]
 
 
-def draw_pair(distance, seed=0, width=24, student_width=24):
+def draw_pair(distance, seed=0, width=24, student_width=24, mean=0.0):
     rng = np.random.default_rng(seed)
-    teacher = rng.normal(size=(2, 50, width))
+    teacher = rng.normal(size=(2, 50, width)) + mean * rng.random(width)
     student = np.zeros((2, 50, student_width))
     shared = min(width, student_width)
     student[..., :shared] = teacher[..., :shared]
@@ -132,16 +135,20 @@ def draw_pair(distance, seed=0, width=24, student_width=24):
     return teacher.astype(np.float32), student.astype(np.float32), mask
 
 
-@pytest.mark.parametrize("distance", [1, 1e-1, 1e-2, 1e-3])
-def test_pairwise_similarity_agrees_with_all_pairs_in_float64(distance):
-    teacher, student, mask = draw_pair(distance)
-    expected, expected_gradient = pairwise_in_float64(teacher, student, mask)
-    value, gradient = jax.jit(jax.value_and_grad(losses.pairwise_similarity_loss, argnums=1))(
+@pytest.mark.parametrize("mean", [0, 5])  # features around one mean have cosines near 1
+@pytest.mark.parametrize("scale", [1, 1e-15, 1e15])
+@pytest.mark.parametrize("distance", [1, 1e-1, 1e-2, 1e-3, 1e-4])
+def test_pairwise_similarity_agrees_with_all_pairs_in_float64(distance, scale, mean):
+    teacher, student, mask = draw_pair(distance, mean=mean)
+    teacher, student = scale * teacher, scale * student
+    expected, expected_gradients = pairwise_in_float64(teacher, student, mask)
+    value, gradients = jax.jit(jax.value_and_grad(losses.pairwise_similarity_loss, argnums=(0, 1)))(
         teacher, student, mask
     )
-    assert float(value) == pytest.approx(expected, rel=1e-4)
-    error = np.linalg.norm(gradient - expected_gradient)
-    assert error <= 1e-4 * np.linalg.norm(expected_gradient)
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        error = np.linalg.norm(scale * np.asarray(gradient, np.float64) - scale * expected_gradient)
+        assert error <= 1e-5 * np.linalg.norm(scale * expected_gradient)
 
 
 @pytest.mark.parametrize(("width", "student_width"), [(24, 10), (10, 24)])
@@ -202,3 +209,9 @@ def test_pairwise_similarity_names_what_does_not_fit():
         losses.pairwise_similarity_loss(teacher, student[:, 1:], mask)
     with pytest.raises(ValueError, match=r"mask .*\(2, 50, 24\).*\(1, 50\)"):
         losses.pairwise_similarity_loss(teacher, student, mask[:1])
+    with pytest.raises(ValueError, match=r"mask .*\(2, 50, 1\)"):
+        losses.pairwise_similarity_loss(teacher, student, mask[..., None])
+    with pytest.raises(ValueError, match=r"teacher must be floats .*\(50, 24\)"):
+        losses.pairwise_similarity_loss(teacher[0], student[0], mask[0])
+    with pytest.raises(ValueError, match=r"student must be floats .*int32"):
+        losses.pairwise_similarity_loss(teacher, student.astype(np.int32), mask)

@@ -28,9 +28,18 @@ _IMPLEMENTATIONS = {
 }
 IMPLEMENTATIONS = ("auto", *_IMPLEMENTATIONS)
 
+# With labels "linear" sums over the image once for each class, of which there may be as many as
+# values. From so many pixels on, times the square of that, it is the faster one on a CPU.
+_PIXELS_PER_SUM = 10
+
 
 def able(similarity: str, mesh: Mesh | None = None) -> list[str]:
-    """The implementations that can do a similarity, on a mesh if one is given, "auto" first."""
+    """The implementations that can do a similarity, on a mesh if one is given, "auto" first.
+
+    Raises:
+      ValueError: there is no such similarity.
+    """
+    kernels.check_similarity(similarity)
     return ["auto"] + [
         name
         for name, known in _IMPLEMENTATIONS.items()
@@ -39,29 +48,45 @@ def able(similarity: str, mesh: Mesh | None = None) -> list[str]:
 
 
 def choose(
-    features: Float[Array, "b n d"], *, similarity: str = "exp_cosine", mesh: Mesh | None = None
+    features: Float[Array, "b n d"],
+    values: Float[Array, "b n k"],
+    *,
+    similarity: str = "exp_cosine",
+    labels: Int[Array, "b n"] | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[str, str]:
     """The implementation that `implementation="auto"` picks, and why.
 
     Args:
-      features: [B,N,D]; only the shape is read, so a `jax.ShapeDtypeStruct` does as well.
-      similarity: that of `aggregate`.
-      mesh: that of `aggregate`.
+      features: that of `aggregate`; of all arrays only the shape is read, so a
+        `jax.ShapeDtypeStruct` does as well.
+      values: likewise.
+      similarity: likewise.
+      labels: likewise.
+      mesh: likewise.
 
     Returns:
       The name of the implementation and the reason in words.
 
     Raises:
-      ValueError: there is no such similarity.
+      ValueError: an argument has a wrong shape or value.
     """
+    _check_shapes(features, values)
     kernels.check_similarity(similarity)
+    _check_mesh(mesh)
     if mesh is not None:
         return "tiled", "a mesh is given, to divide the work on each image among its devices"
-    if similarity in linear.SIMILARITIES:
-        return "linear", f"{similarity} is linear in the cosine: sums over the image serve all rows"
     batch, pixels, _ = features.shape
+    if similarity in linear.SIMILARITIES:
+        is_linear = f"{similarity} is linear in the cosine"
+        if labels is None:
+            return "linear", f"{is_linear}: sums over the image serve all rows"
+        classes = values.shape[2]
+        if pixels >= _PIXELS_PER_SUM * classes**2:
+            return "linear", f"{is_linear}: sums over each class serve its rows"
+        return "tiled", f"sums over up to {classes} classes take longer than {pixels}² pairs"
     mib = batch * pixels**2 * 4 / 2**20
-    needed = f"{batch} x {pixels}² float32 affinities would take {mib:.0f} MiB"
+    needed = f"{batch} x {pixels}² float32 affinities would take {mib:.3g} MiB"
     return "tiled", f"{needed}; tile by tile they need O(N), and no more time on a CPU"
 
 
@@ -94,35 +119,40 @@ def aggregate(
     labels_v, if given) ∧ (u ≠ v, if exclude_self).
 
     float32 inputs are multiplied at `Precision.HIGHEST`; bfloat16 inputs in bfloat16 with float32
-    accumulation, by "linear" as float32. No gradient flows through the result.
+    accumulation, by "linear" as float32. Features are never rounded further, so bfloat16 ones give
+    the result of what they hold; weights are rounded to the dtype of the values. No gradient flows
+    through the result.
 
     Args:
       features: [B,N,D] float32 or bfloat16. One that is NaN or inf in a valid pixel makes the whole
         image NaN, so that it is noticed.
-      values: [B,N,K] float32 or bfloat16, for PALS the class probabilities of each pixel.
+      values: [B,N,K] float32 or bfloat16, for PALS the class probabilities of each pixel. A source
+        that is NaN makes its rows NaN, for some implementations the image.
       similarity: "exp_cosine", "linear_cosine", "relu_cosine" or "uniform".
       temperature: τ ≥ 10⁻³⁰, used by exp_cosine only. A static Python number.
-      power: exponent > 0, used by relu_cosine only. A static Python number.
+      power: exponent ≥ 1, used by relu_cosine only. A static Python number.
       valid: [B,N]; False takes the pixel out as a row and as a source, whatever it holds, NaN and
           inf included.
-      labels: [B,N] integers; restricts the sources of a row to pixels of its own label.
+      labels: [B,N] integers in the range of int32; restricts the sources of a row to pixels of its
+          own label.
       correct: [B,N]; False takes the pixel out as a source only.
       exclude_self: whether a pixel never serves itself.
       implementation: "dense" (one matrix, the reference), "tiled" (O(N) memory), "linear" (for
-          linear_cosine and uniform: no pairs at all, unless the sources of a row are nearly all, in
-          bfloat16 mostly, opposite to it), "pallas" (fused kernels for GPU and TPU, interpreted
-          elsewhere), or "auto" (see `choose`).
+          linear_cosine and uniform: no pairs at all, unless the sources of a row are nearly all
+          opposite to it, which under `vmap` is computed in any case), "pallas" (fused kernels for
+          GPU and TPU, interpreted elsewhere), or "auto" (see `choose`).
       tile_size: rows and sources per tile of "tiled" and "pallas", which have defaults; no matter
         to the others.
       mesh: divides the work on each image among its devices, "tiled" only, for one large image.
+        Inputs that are sharded themselves must be so over axes of type Auto.
         None leaves the distribution to JAX, which divides a batch over devices by itself; only of
         "pallas" each device then computes the whole batch.
 
     Returns:
       aggregated: [B,N,K] float32, 0 in rows without a source.
       has_source: [B,N] bool, valid_u ∧ (Σ_v M_uv κ_uv > 0). Underflow never turns it off. A cosine
-        within the rounding of its dtype (10⁻⁶ for float32, 10⁻² for bfloat16) of the value where
-        relu_cosine or linear_cosine become 0 counts as that value.
+        within 3·10⁻⁶ of the value where relu_cosine or linear_cosine become 0 counts as that value;
+        where all sources of a row are within 10⁻³ of it, the rounding of the cosines shows.
 
     Raises:
       ValueError: a shape, dtype or option is wrong; the message names the argument, what was found
@@ -136,9 +166,16 @@ def aggregate(
       [0.0, 0.5, 0.5]
     """
     _check_arrays(features, values, valid, labels, correct)
-    kernel = Kernel(similarity, temperature, power, features.dtype.name)
-    if tile_size is not None and not (isinstance(tile_size, int | np.integer) and tile_size >= 1):
-        raise ValueError(f"tile_size must be a whole number from 1 or None, found {tile_size}")
+    kernel = Kernel(similarity, temperature, power)
+    whole = isinstance(tile_size, int | np.integer) and not isinstance(tile_size, bool)
+    if tile_size is not None and not (whole and tile_size >= 1):
+        raise ValueError(f"tile_size must be a whole number from 1 or None, found {tile_size!r}")
+    if not isinstance(exclude_self, bool | np.bool_):
+        raise ValueError(
+            f"exclude_self must be True or False, known when a function is compiled; found "
+            f"{exclude_self!r}"
+        )
+    _check_mesh(mesh)
     if implementation not in ("auto", *_IMPLEMENTATIONS):
         raise ValueError(
             f"implementation must be one of {['auto', *_IMPLEMENTATIONS]}, found {implementation!r}"
@@ -150,7 +187,9 @@ def aggregate(
             + f"; these can: {can}"
         )
     if implementation == "auto":
-        implementation, _ = choose(features, similarity=similarity, mesh=mesh)
+        implementation, _ = choose(
+            features, values, similarity=similarity, labels=labels, mesh=mesh
+        )
     features, values = jax.lax.stop_gradient((features, values))
     if valid is None:
         valid = jnp.ones(features.shape[:2], bool)
@@ -176,24 +215,30 @@ def aggregate(
     return jnp.where(has_source[..., None], aggregated, 0), has_source
 
 
-def _check_arrays(features, values, valid, labels, correct) -> None:
+def _check_shapes(features, values) -> None:
     for name, array in (("features", features), ("values", values)):
+        _require_array(name, array)
         if array.ndim != 3:
             raise ValueError(
                 f"{name} must have 3 axes [batch, pixels, channels], found shape {array.shape}"
             )
         if 0 in array.shape:
             raise ValueError(f"{name} must not be empty, found shape {array.shape}")
+    if values.shape[:2] != features.shape[:2]:
+        raise ValueError(
+            f"values must have the batch and pixels of features {features.shape}, found "
+            f"{values.shape}"
+        )
+
+
+def _check_arrays(features, values, valid, labels, correct) -> None:
+    _check_shapes(features, values)
+    for name, array in (("features", features), ("values", values)):
         if array.dtype not in (jnp.float32, jnp.bfloat16):
             raise ValueError(
                 f"{name} must be float32 or bfloat16, found {array.dtype}: cast it first"
             )
     pixels = features.shape[:2]
-    if values.shape[:2] != pixels:
-        raise ValueError(
-            f"values must have the batch and pixels of features {features.shape}, found "
-            f"{values.shape}"
-        )
     for name, array, kind, called in (
         ("valid", valid, jnp.bool_, "bool"),
         ("labels", labels, jnp.integer, "an integer"),
@@ -201,6 +246,7 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
     ):
         if array is None:
             continue
+        _require_array(name, array)
         if array.shape != pixels:
             raise ValueError(
                 f"{name} must have shape {pixels}, that of features {features.shape} without "
@@ -208,3 +254,17 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
             )
         if not jnp.issubdtype(array.dtype, kind):
             raise ValueError(f"{name} must be {called}, found {array.dtype}")
+    if isinstance(labels, np.ndarray):  # JAX would cut off what an int32 does not hold
+        largest = np.abs(labels.astype(np.float64)).max()
+        if largest > np.iinfo(np.int32).max:
+            raise ValueError(f"labels must fit int32, found {largest:.0f} in {labels.dtype}")
+
+
+def _check_mesh(mesh) -> None:
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise ValueError(f"mesh must be a jax.sharding.Mesh or None, found {mesh!r}")
+
+
+def _require_array(name: str, array) -> None:
+    if not (hasattr(array, "shape") and hasattr(array, "dtype")):
+        raise ValueError(f"{name} must be an array, found {type(array).__name__}")

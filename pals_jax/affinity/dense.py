@@ -9,7 +9,7 @@ from pals_jax.affinity.kernels import Kernel
 
 
 def affinity_matrix(
-    unit: Float[Array, "b n d"],
+    features: Float[Array, "b n d"],
     is_source: Bool[Array, "b n"],
     labels: Int[Array, "b n"] | None,
     kernel: Kernel,
@@ -20,7 +20,7 @@ def affinity_matrix(
     """A_uv = M_uv κ_uv / Σ_w M_uw κ_uw, for all rows u or for the chosen ones.
 
     Args:
-      unit: unit features, free of NaN.
+      features: free of NaN.
       is_source: pixels that may serve others.
       labels: class of each pixel; turns the same-class mask on.
       kernel: κ.
@@ -30,9 +30,11 @@ def affinity_matrix(
     Returns:
       A, whose rows sum to 1, or are 0 where the second result, "the row has a source", is False.
     """
-    everyone = jnp.arange(unit.shape[1])
+    everyone = jnp.arange(features.shape[1])
     rows = everyone if rows is None else rows
-    log_weight = kernel.log_weight(kernels.cosine(unit[:, rows], unit))
+    sources = kernels.directions(features)
+    chosen = sources.map(lambda array: array[:, rows])
+    log_weight = kernel.log_weight(kernels.cosine(chosen, sources, kernel))
     row_labels = None if labels is None else labels[:, rows]
     mask = kernels.pair_mask(rows, everyone, is_source, row_labels, labels, exclude_self)
     log_weight = jnp.where(mask, log_weight, -jnp.inf)
@@ -56,6 +58,5 @@ def aggregate(
 ) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
     """Aggregates `values` by the whole affinity matrix; see `pals_jax.affinity.aggregate`."""
     del tile_size, mesh  # the matrix is one tile
-    unit = kernels.unit_features(features)
-    matrix, served = affinity_matrix(unit, is_source, labels, kernel, exclude_self=exclude_self)
+    matrix, served = affinity_matrix(features, is_source, labels, kernel, exclude_self=exclude_self)
     return kernels.product("brs,bsk->brk", matrix, values), served

@@ -6,7 +6,10 @@ that a small temperature or a large power never underflows a whole row to zero.
 """
 
 import dataclasses
+import functools
 import math
+import numbers
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +17,21 @@ from jaxtyping import Array, Bool, Float, Int
 
 SIMILARITIES = ("exp_cosine", "linear_cosine", "relu_cosine", "uniform")
 
-# The cosine of rounded features misses its value by up to a few ulp of 1. Within this margin, that
-# of two opposite features is read as -1 and that of two orthogonal ones as 0, so that a pair of
-# weight 0 in exact arithmetic does not become a source by rounding.
-_MARGIN = {"float32": 1e-6, "bfloat16": 1e-2}
+# A computed cosine misses its value by some ulp of 1. Within this margin, that of two opposite
+# features is read as -1 and that of two orthogonal ones as 0, so that a pair of weight 0 in exact
+# arithmetic does not become a source by rounding.
+_MARGIN = 3e-6
 
 # 2 / τ, the largest exponent, must stay far below the largest float32 of 3·10³⁸.
 LEAST_TEMPERATURE = 1e-30
-# exp(±64) = 6·10²⁷ and 2·10⁻²⁸: sums over 10⁹ pixels stay finite, and values of 10⁻¹⁰ normal.
+# exp(-64) = 2·10⁻²⁸: values of 10⁻¹⁰ stay normal, and no weight above 1 makes large ones overflow.
 _BOUNDED_EXPONENT = 64.0
-# The least positive cosine is 10⁻⁶, and its fourth power leaves as much room.
+# The least positive cosine is 3·10⁻⁶, and its fourth power leaves as much room.
 _BOUNDED_POWER = 4.0
+
+# XLA may add up the products of a cosine from first to last, so that the rounding grows with their
+# number. The longest sum for a slope of log κ of 1, and for any slope.
+_LONGEST_SUM, _SHORTEST_SUM = 12800, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +44,7 @@ class Kernel:
     Attributes:
       similarity: one of SIMILARITIES.
       temperature: τ ≥ 10⁻³⁰ of exp_cosine.
-      power: > 0, of relu_cosine.
-      dtype: that of the features, whose rounding decides which cosines count as 0 or -1.
+      power: ≥ 1, of relu_cosine; below, the slope at 0 is infinite and rounding decides.
 
     Raises:
       ValueError: an attribute has a value that it cannot have.
@@ -47,38 +53,44 @@ class Kernel:
     similarity: str
     temperature: float
     power: float
-    dtype: str
 
     def __post_init__(self):
         check_similarity(self.similarity)
+        for name in ("temperature", "power"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or isinstance(value, bool):
+                raise ValueError(
+                    f"{name} must be a number, known when a function is compiled; found {value!r}"
+                )
         if not LEAST_TEMPERATURE <= self.temperature < math.inf:
             raise ValueError(
                 f"temperature must be > 0 (and at least {LEAST_TEMPERATURE}, for the sake of "
                 f"float32) and finite, found {self.temperature}"
             )
-        if not 0 < self.power < math.inf:
-            raise ValueError(f"power must be > 0 and finite, found {self.power}")
-
-    @property
-    def margin(self) -> float:
-        """How far from its value a cosine of rounded features may be."""
-        return _MARGIN[self.dtype]
+        if not 1 <= self.power < math.inf:
+            raise ValueError(f"power must be ≥ 1 and finite, found {self.power}")
 
     @property
     def is_bounded(self) -> bool:
         """Whether float32 holds `weight` for all cosines, and sums of them over an image."""
         if self.similarity == "exp_cosine":
-            return 1 / self.temperature <= _BOUNDED_EXPONENT
+            return 2 / self.temperature <= _BOUNDED_EXPONENT
         return self.similarity != "relu_cosine" or self.power <= _BOUNDED_POWER
+
+    @property
+    def longest_sum(self) -> int:
+        """How many products of a cosine to add up at once: the fewer, the more κ magnifies it."""
+        slope = {"exp_cosine": 1 / self.temperature, "relu_cosine": self.power}
+        return max(int(_LONGEST_SUM / slope.get(self.similarity, 1)), _SHORTEST_SUM)
 
     def weight(self, cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """κ up to a constant factor, which the normalisation of A cancels; if `is_bounded` only."""
         if self.similarity == "exp_cosine":
-            return jnp.exp(cosine * (1 / self.temperature))
+            return jnp.exp((cosine - 1) * (1 / self.temperature))
         if self.similarity == "linear_cosine":
-            return jnp.where(cosine > self.margin - 1, 1 + cosine, 0)
+            return jnp.where(cosine > _MARGIN - 1, 1 + cosine, 0)
         if self.similarity == "relu_cosine":
-            return jnp.where(cosine > self.margin, jnp.maximum(cosine, 0) ** self.power, 0)
+            return jnp.where(cosine > _MARGIN, jnp.maximum(cosine, 0) ** self.power, 0)
         return jnp.ones_like(cosine)
 
     def log_weight(self, cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -86,10 +98,10 @@ class Kernel:
         if self.similarity == "exp_cosine":
             return (cosine - 1) / self.temperature
         if self.similarity == "linear_cosine":
-            positive = cosine > self.margin - 1
+            positive = cosine > _MARGIN - 1
             return jnp.where(positive, jnp.log(jnp.where(positive, 1 + cosine, 1) / 2), -jnp.inf)
         if self.similarity == "relu_cosine":
-            positive = cosine > self.margin
+            positive = cosine > _MARGIN
             return jnp.where(
                 positive, self.power * jnp.log(jnp.where(positive, cosine, 1)), -jnp.inf
             )
@@ -117,6 +129,39 @@ def unit_features(features: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
     return (wide / jnp.sqrt(jnp.where(squares > 0, squares, 1))).astype(features.dtype)
 
 
+class Directions(NamedTuple):
+    """Features whose cosines are wanted.
+
+    float32 features are unit vectors. bfloat16 ones are not normalised, which would round them once
+    more, by more than a small temperature bears; the cosine is divided by their norms instead.
+
+    Attributes:
+      features: [...,D] in the dtype of the input.
+      inverse_norm: [...] float32, 0 for a zero feature; None where `features` are unit vectors.
+    """
+
+    features: Float[Array, "*n d"]
+    inverse_norm: Float[Array, "*n"] | None
+
+    def map(self, function) -> "Directions":
+        """The result of a function of each array."""
+        norm = None if self.inverse_norm is None else function(self.inverse_norm)
+        return Directions(function(self.features), norm)
+
+
+def directions(features: Float[Array, "b n d"]) -> Directions:
+    """What `cosine` takes, of features of any scale that are free of NaN."""
+    if features.dtype == jnp.float32:
+        return Directions(unit_features(features), None)
+    wide = features.astype(jnp.float32)
+    # A power of two scales without rounding.
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(wide), axis=-1, keepdims=True))
+    wide = jnp.ldexp(wide, -exponent)
+    norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=-1))
+    inverse = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
+    return Directions(wide.astype(features.dtype), inverse)
+
+
 def product(
     subscripts: str, left: Float[Array, "..."], right: Float[Array, "..."]
 ) -> Float[Array, "..."]:
@@ -135,9 +180,30 @@ def product(
     )
 
 
-def cosine(rows: Float[Array, "*b r d"], sources: Float[Array, "*b s d"]) -> Float[Array, "*b r s"]:
-    """c = f̂_u·f̂_v of unit features, in float32."""
-    return product("...rd,...sd->...rs", rows, sources)
+def cosine(rows: Directions, sources: Directions, kernel: Kernel) -> Float[Array, "*b r s"]:
+    """c = f̂_u·f̂_v in float32, as exactly as the kernel needs it.
+
+    Args:
+      rows: of R pixels.
+      sources: of S pixels.
+      kernel: κ, of which the exactness depends.
+    """
+    left, right = rows.features, sources.features
+    width, size = left.shape[-1], kernel.longest_sum
+    total = functools.reduce(
+        jnp.add,
+        [
+            product(
+                "...rd,...sd->...rs",
+                left[..., first : first + size],
+                right[..., first : first + size],
+            )
+            for first in range(0, width, size)
+        ],
+    )
+    if rows.inverse_norm is None or sources.inverse_norm is None:
+        return total
+    return total * rows.inverse_norm[..., :, None] * sources.inverse_norm[..., None, :]
 
 
 def with_ones(

@@ -5,8 +5,8 @@
 The two sums over sources are the same for all rows, so the cost is that of two thin matrix
 products. The self-pair is subtracted as its own term: 2 p_u, or p_u for a zero feature.
 
-The two sums cancel where nearly all sources are opposite to a row; in bfloat16 it is enough that
-most are. If that befalls any row, the whole call is computed pair by pair instead.
+The two sums cancel where nearly all sources are opposite to a row. If that befalls any row, the
+whole call is computed pair by pair instead.
 """
 
 import jax
@@ -19,10 +19,9 @@ from pals_jax.affinity.kernels import Kernel
 
 SIMILARITIES = ("linear_cosine", "uniform")
 
-# The least mean of (1 + c) over the sources of a row. Below it the rounding of the sums (float32),
-# or what counts as opposite to the row (bfloat16, see `Kernel.margin`), shows in the result by
-# more than 10⁻⁵ and 2·10⁻².
-_LEAST_MEAN = {"float32": 0.02, "bfloat16": 0.5}
+# The least mean of (1 + c) over the sources of a row: below it the rounding of the sums shows in
+# the result by more than 10⁻⁵.
+_LEAST_MEAN = 0.02
 
 
 def aggregate(
@@ -96,7 +95,7 @@ def aggregate(
 
     if not is_cosine:
         return divided()
-    cancels = served & (total < _LEAST_MEAN[kernel.dtype] * count)
+    cancels = served & (total < _LEAST_MEAN * count)
     return jax.lax.cond(jnp.any(cancels), pair_by_pair, divided)
 
 

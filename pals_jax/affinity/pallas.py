@@ -43,10 +43,11 @@ def aggregate(
     """Aggregates `values` in one kernel; see `pals_jax.affinity.aggregate`."""
     del mesh  # `aggregation` gives none to an implementation that cannot share an image
     options = {"kernel": kernel, "exclude_self": exclude_self, "tile_size": tile_size}
+    directions = kernels.directions(features)
     held = kernels.with_ones(values, is_source)
     labels = jnp.zeros(is_source.shape, jnp.int32) if labels is None else labels.astype(jnp.int32)
     sums = jax.lax.platform_dependent(
-        kernels.unit_features(features),
+        directions,
         held,
         is_source,
         labels,
@@ -60,11 +61,13 @@ def aggregate(
     return sums[..., :-1] / jnp.where(served, total, 1), served[..., 0]
 
 
-def on_gpu(unit, held, is_source, labels, *, kernel, exclude_self, tile_size, interpret=False):
+def on_gpu(
+    directions, held, is_source, labels, *, kernel, exclude_self, tile_size, interpret=False
+):
     """Σ_v M_uv κ_uv/κ_u* [values_v, 1], one program per tile of rows that loops over the sources.
 
     Args:
-      unit: [B,N,D].
+      directions: of B images of N pixels, see `kernels.Directions`.
       held: [B,N,K+1], see `kernels.with_ones`.
       is_source: [B,N].
       labels: [B,N] int32; equal for all pixels where classes do not matter.
@@ -77,23 +80,38 @@ def on_gpu(unit, held, is_source, labels, *, kernel, exclude_self, tile_size, in
       [B,N,K+1] float32; 0 for who has no source, else a last entry of at least 1.
     """
     size = tile_size or _GPU_TILE_SIZE
-    width, channels = (
-        max(_GPU_LEAST_WIDTH, pl.next_power_of_2(n)) for n in (unit.shape[-1], held.shape[-1])
-    )
-    arrays, tiles = _padded(unit, held, is_source, labels, size, width, channels)
-    batch = unit.shape[0]
+    if not interpret and (size < _GPU_LEAST_WIDTH or size != pl.next_power_of_2(size)):
+        raise ValueError(
+            f"tile_size of pallas on a GPU must be a power of two from {_GPU_LEAST_WIDTH}, found "
+            f"{size}"
+        )
+    widths = (directions.features.shape[-1], held.shape[-1])
+    width, channels = (max(_GPU_LEAST_WIDTH, pl.next_power_of_2(n)) for n in widths)
+    arrays, tiles = _padded(directions, held, is_source, labels, size, width, channels)
+    batch = len(held)
 
-    def program(rows_ref, unit_ref, held_ref, source_ref, row_label_ref, label_ref, sums_ref):
+    def program(
+        rows_ref,
+        row_norm_ref,
+        features_ref,
+        norm_ref,
+        held_ref,
+        source_ref,
+        row_label_ref,
+        label_ref,
+        sums_ref,
+    ):
         tile = pl.program_id(1)
-        rows, row_labels = rows_ref[...], row_label_ref[...]
+        rows, row_norm, row_labels = rows_ref[...], row_norm_ref[...], row_label_ref[...]
 
         def visit(offset, carry):
             here = pl.ds(offset * size, size)
+            cosine = _cosine(rows, row_norm, features_ref[here, :], norm_ref[:, here])
             is_source, source_labels = source_ref[:, here], label_ref[:, here]
             mask = _mask(tile, offset, is_source, row_labels, source_labels, exclude_self)
-            return _visit(carry, rows, unit_ref[here, :], held_ref[here, :], mask, kernel)
+            return _visit(carry, cosine, held_ref[here, :], mask, kernel)
 
-        start = (jnp.full((size, 1), -jnp.inf), jnp.zeros((size, channels)))
+        start = _start(size, channels)
         _, sums_ref[...] = jax.lax.fori_loop(0, tiles, visit, start)
 
     def tile(shape):
@@ -108,7 +126,9 @@ def on_gpu(unit, held, is_source, labels, *, kernel, exclude_self, tile_size, in
         grid=(batch, tiles),
         in_specs=[
             tile((size, width)),
+            tile((size, 1)),
             whole(pixels, width),
+            whole(1, pixels),
             whole(pixels, channels),
             whole(1, pixels),
             tile((size, 1)),
@@ -120,36 +140,47 @@ def on_gpu(unit, held, is_source, labels, *, kernel, exclude_self, tile_size, in
         interpret=interpret,
         name="affinity_aggregate",
     )(*arrays)
-    return sums[:, : unit.shape[1], : held.shape[-1]]
+    return sums[:, : held.shape[1], : held.shape[-1]]
 
 
-def on_tpu(unit, held, is_source, labels, *, kernel, exclude_self, tile_size, interpret=False):
+def on_tpu(
+    directions, held, is_source, labels, *, kernel, exclude_self, tile_size, interpret=False
+):
     """What `on_gpu` computes, as a grid over pairs of tiles whose last axis runs in order."""
-    size = tile_size or min(_TPU_TILE_SIZE, -(-unit.shape[1] // _TPU_LANES) * _TPU_LANES)
-    width, channels = (-(-n // _TPU_LANES) * _TPU_LANES for n in (unit.shape[-1], held.shape[-1]))
-    arrays, tiles = _padded(unit, held, is_source, labels, size, width, channels)
-    batch = unit.shape[0]
+    size = tile_size or min(_TPU_TILE_SIZE, -(-held.shape[1] // _TPU_LANES) * _TPU_LANES)
+    if not interpret and size % _TPU_LANES:
+        raise ValueError(
+            f"tile_size of pallas on a TPU must be a multiple of {_TPU_LANES}, found {size}"
+        )
+    widths = (directions.features.shape[-1], held.shape[-1])
+    width, channels = (-(-n // _TPU_LANES) * _TPU_LANES for n in widths)
+    arrays, tiles = _padded(directions, held, is_source, labels, size, width, channels)
+    batch = len(held)
 
     def program(
-        rows_ref, unit_ref, held_ref, source_ref, row_label_ref, label_ref, sums_ref, largest_ref
+        rows_ref,
+        row_norm_ref,
+        features_ref,
+        norm_ref,
+        held_ref,
+        source_ref,
+        row_label_ref,
+        label_ref,
+        sums_ref,
+        largest_ref,
     ):
         tile, offset = pl.program_id(1), pl.program_id(2)
 
         @pl.when(offset == 0)
         def _():
-            largest_ref[...] = jnp.full((size, 1), -jnp.inf)
-            sums_ref[...] = jnp.zeros((size, channels))
+            largest_ref[...], sums_ref[...] = _start(size, channels)
 
+        cosine = _cosine(rows_ref[...], row_norm_ref[...], features_ref[...], norm_ref[...])
         mask = _mask(
             tile, offset, source_ref[...], row_label_ref[...], label_ref[...], exclude_self
         )
         largest_ref[...], sums_ref[...] = _visit(
-            (largest_ref[...], sums_ref[...]),
-            rows_ref[...],
-            unit_ref[...],
-            held_ref[...],
-            mask,
-            kernel,
+            (largest_ref[...], sums_ref[...]), cosine, held_ref[...], mask, kernel
         )
 
     def of_rows(*shape):
@@ -164,7 +195,9 @@ def on_tpu(unit, held, is_source, labels, *, kernel, exclude_self, tile_size, in
         grid=(batch, tiles, tiles),
         in_specs=[
             of_rows(size, width),
+            of_rows(size, 1),
             of_sources(size, width),
+            per_source,
             of_sources(size, channels),
             per_source,
             of_rows(size, 1),
@@ -179,21 +212,50 @@ def on_tpu(unit, held, is_source, labels, *, kernel, exclude_self, tile_size, in
         interpret=interpret,
         name="affinity_aggregate",
     )(*arrays)
-    return sums[:, : unit.shape[1], : held.shape[-1]]
+    return sums[:, : held.shape[1], : held.shape[-1]]
 
 
-def _padded(unit, held, is_source, labels, size: int, width: int, channels: int):
+def _padded(directions, held, is_source, labels, size: int, width: int, channels: int):
     """The inputs of a kernel and the number of tiles. Padding is no source."""
-    pixels = unit.shape[1]
+    pixels = held.shape[1]
     tiles = -(-pixels // size)
     more = tiles * size - pixels
-    unit = jnp.pad(unit, ((0, 0), (0, more), (0, width - unit.shape[-1])))
+    features, norm = directions
+    norm = jnp.ones(features.shape[:2], jnp.float32) if norm is None else norm
+    norm = jnp.pad(norm, ((0, 0), (0, more)))
+    features = jnp.pad(features, ((0, 0), (0, more), (0, width - features.shape[-1])))
     held = jnp.pad(held, ((0, 0), (0, more), (0, channels - held.shape[-1])))
     is_source, labels = (
         jnp.pad(x.astype(jnp.int32), ((0, 0), (0, more))) for x in (is_source, labels)
     )
-    arrays = (unit, unit, held, is_source[:, None, :], labels[:, :, None], labels[:, None, :])
+    arrays = (
+        features,
+        norm[:, :, None],
+        features,
+        norm[:, None, :],
+        held,
+        is_source[:, None, :],
+        labels[:, :, None],
+        labels[:, None, :],
+    )
     return arrays, tiles
+
+
+def _start(size: int, channels: int):
+    """(largest log κ [S,1], sums [S,K+1]) of rows that have met no source."""
+    return (
+        jnp.full((size, 1), -jnp.inf, jnp.float32),
+        jnp.zeros((size, channels), jnp.float32),
+    )
+
+
+def _cosine(rows, row_norm, sources, source_norm):
+    """c of a tile of rows and one of sources, [S,S], with the inverse norms [S,1] and [1,S]."""
+    exact = {"precision": jax.lax.Precision.HIGHEST} if rows.dtype == jnp.float32 else {}
+    product = jax.lax.dot_general(
+        rows, sources, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32, **exact
+    )
+    return product * row_norm * source_norm
 
 
 def _mask(tile, offset, is_source, row_labels, source_labels, exclude_self: bool):
@@ -207,13 +269,9 @@ def _mask(tile, offset, is_source, row_labels, source_labels, exclude_self: bool
     return mask
 
 
-def _visit(carry, rows, sources, held, mask, kernel: Kernel):
-    """Adds a tile of sources to (largest log κ [S,1], sums [S,K+1]) of a tile of rows."""
+def _visit(carry, cosine, held, mask, kernel: Kernel):
+    """Adds a tile of sources to (largest log κ, sums) of a tile of rows."""
     largest, sums = carry
-    exact = {"precision": jax.lax.Precision.HIGHEST} if rows.dtype == jnp.float32 else {}
-    cosine = jax.lax.dot_general(
-        rows, sources, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32, **exact
-    )
     log_weight = jnp.where(mask, kernel.log_weight(cosine), -jnp.inf)
     new_largest = jnp.maximum(largest, jnp.max(log_weight, axis=1, keepdims=True))
     # Until a row has met its first source its largest value is -inf, and -inf - -inf would be NaN.

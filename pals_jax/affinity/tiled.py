@@ -23,7 +23,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from pals_jax.affinity import kernels
-from pals_jax.affinity.kernels import Kernel
+from pals_jax.affinity.kernels import Directions, Kernel
 
 # A tile on the diagonal is computed whole though its halves are equal, which costs least with many
 # tiles. Below 512 pixels the calls get too small, above 1024 the tiles too large for the cache.
@@ -36,16 +36,20 @@ class _Tiles(NamedTuple):
     A job indexes the tiles of all images at once; so JAX may divide the images among devices.
 
     Attributes:
-      unit: [B,T,S,D], unit features.
+      features: [B,T,S,D] and, for bfloat16, [B,T,S].
       held: [B,T,S,K+1], see `kernels.with_ones`.
       is_source: [B,T,S]; padding is no source.
       labels: [B,T,S] or None.
     """
 
-    unit: Float[Array, "b t s d"]
+    features: Directions
     held: Float[Array, "b t s k1"]
     is_source: Bool[Array, "b t s"]
     labels: Int[Array, "b t s"] | None
+
+    def directions(self, tile: Int[Array, ""]) -> Directions:
+        """Those of one tile of all images."""
+        return self.features.map(lambda array: array[:, tile])
 
 
 def aggregate(
@@ -60,8 +64,7 @@ def aggregate(
     mesh: Mesh | None,
 ) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
     """Aggregates `values` tile by tile; see `pals_jax.affinity.aggregate`."""
-    unit = kernels.unit_features(features)
-    batch, pixels, _ = unit.shape
+    batch, pixels, _ = features.shape
     most = tile_size or min(max(pixels // _TILES, _SMALLEST), _LARGEST)
     # Tiles of equal size: one short tile at the end would cost as much as a full one.
     count = -(-pixels // most)
@@ -74,7 +77,8 @@ def aggregate(
 
     held = kernels.with_ones(values, is_source)
     tiled_labels = None if labels is None else in_tiles(labels)
-    tiles = _Tiles(in_tiles(unit), in_tiles(held), in_tiles(is_source), tiled_labels)
+    directions = kernels.directions(features).map(in_tiles)
+    tiles = _Tiles(directions, in_tiles(held), in_tiles(is_source), tiled_labels)
     way = _by_symmetry if kernel.is_bounded else _by_rows
     add_up = functools.partial(way, kernel=kernel, exclude_self=exclude_self)
     sums = add_up(tiles, lambda jobs: jobs) if mesh is None else _on_devices(add_up, tiles, mesh)
@@ -96,7 +100,7 @@ def _on_devices(add_up, tiles: _Tiles, mesh: Mesh) -> Float[Array, "b t s k1"]:
             jobs = np.pad(
                 jobs,
                 [(0, missing)] + [(0, 0)] * (jobs.ndim - 1),
-                constant_values=tiles.unit.shape[1],
+                constant_values=tiles.held.shape[1],
             )
             dealt = jnp.asarray(jobs.reshape(-1, mesh.size, *jobs.shape[1:]))
             return dealt[:, jax.lax.axis_index(names)]
@@ -118,7 +122,8 @@ def _by_symmetry(
     """
 
     def weights(rows: Int[Array, ""], sources: Int[Array, ""]) -> Float[Array, "b s s"]:
-        weight = kernel.weight(kernels.cosine(tiles.unit[:, rows], tiles.unit[:, sources]))
+        cosine = kernels.cosine(tiles.directions(rows), tiles.directions(sources), kernel)
+        weight = kernel.weight(cosine)
         if tiles.labels is None:
             return weight
         same = tiles.labels[:, rows, :, None] == tiles.labels[:, sources, None, :]
@@ -140,7 +145,7 @@ def _by_symmetry(
         of_lower = kernels.product("brs,brk->bks", weight, tiles.held[:, upper])
         return sums.at[:, lower].add(jnp.matrix_transpose(of_lower)), None
 
-    count = tiles.unit.shape[1]
+    count = tiles.held.shape[1]
     diagonal = np.arange(count)
     pairs = np.stack(np.triu_indices(count, k=1), axis=-1)
     sums = jnp.zeros(tiles.held.shape, jnp.float32)
@@ -161,7 +166,7 @@ def _by_rows(
     def add_rows(sums, rows):
         def visit(carry, sources):
             largest, sums = carry
-            cosine = kernels.cosine(tiles.unit[:, rows], tiles.unit[:, sources])
+            cosine = kernels.cosine(tiles.directions(rows), tiles.directions(sources), kernel)
             mask = kernels.pair_mask(
                 rows * size + within,
                 sources * size + within,

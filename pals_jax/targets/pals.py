@@ -239,10 +239,10 @@ class Pals(Target):
             matrix = jax.nn.one_hot(rows, pixels) * is_source[:, rows, None]
             return matrix, is_source[:, rows], rows
         matrix, served = affinity.affinity_matrix(
-            affinity.unit_features(jnp.where(flat.valid[..., None], flat.features, 0)),
+            jnp.where(flat.valid[..., None], flat.features, 0),
             is_source,
             flat.labels if "same_class" in self.mask else None,
-            affinity.Kernel(self.affinity, self.temperature, self.power, flat.features.dtype.name),
+            affinity.Kernel(self.affinity, self.temperature, self.power),
             exclude_self=self.exclude_self,
             rows=rows,
         )

@@ -9,7 +9,7 @@ import pytest
 import reference
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from pals_jax.affinity import Kernel, kernels, pallas, unit_features
+from pals_jax.affinity import Kernel, kernels, pallas
 
 each_form = pytest.mark.parametrize("form", [pallas.on_gpu, pallas.on_tpu])
 
@@ -19,22 +19,23 @@ each_form = pytest.mark.parametrize("form", [pallas.on_gpu, pallas.on_tpu])
     ("similarity", "temperature"), [("exp_cosine", 0.1), ("exp_cosine", 0.005), ("relu_cosine", 1)]
 )
 @pytest.mark.parametrize("exclude_self", [True, False])
-def test_both_forms_agree_with_the_reference(form, similarity, temperature, exclude_self):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_both_forms_agree_with_the_reference(form, similarity, temperature, exclude_self, dtype):
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(2, 37, 20)).astype(np.float32)
+    features = rng.normal(size=(2, 37, 20)).astype(dtype)
     values = rng.dirichlet(np.ones(5), size=(2, 37)).astype(np.float32)
     labels, correct = rng.integers(0, 3, (2, 37)), rng.random((2, 37)) < 0.7
     labels[0, 0] = 9  # nobody else
     options = {"similarity": similarity, "temperature": temperature, "exclude_self": exclude_self}
     expected, expected_has = reference.aggregate(
-        features, values, labels=labels, correct=correct, **options
+        features.astype(np.float32), values, labels=labels, correct=correct, **options
     )
     sums = form(
-        unit_features(jnp.asarray(features)),
+        kernels.directions(jnp.asarray(features)),
         kernels.with_ones(jnp.asarray(values), jnp.asarray(correct)),
         jnp.asarray(correct),
         jnp.asarray(labels, jnp.int32),
-        kernel=Kernel(similarity, temperature, 1.0, "float32"),
+        kernel=Kernel(similarity, temperature, 1.0),
         exclude_self=exclude_self,
         tile_size=16,
         interpret=True,
@@ -49,14 +50,36 @@ def test_both_forms_agree_with_the_reference(form, similarity, temperature, excl
 @pytest.mark.parametrize(("form", "platform"), [(pallas.on_gpu, "cuda"), (pallas.on_tpu, "tpu")])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_both_forms_lower_for_their_platform(form, platform, dtype):
-    kernel = Kernel("exp_cosine", 0.1, 1.0, jnp.dtype(dtype).name)
+    kernel = Kernel("exp_cosine", 0.1, 1.0)
     program = functools.partial(form, kernel=kernel, exclude_self=True, tile_size=None)
     shapes = [
         jax.ShapeDtypeStruct((2, 1000, *more), kind)
-        for more, kind in (((100,), dtype), ((20,), dtype), ((), jnp.bool_), ((), jnp.int32))
+        for more, kind in (((20,), dtype), ((), jnp.bool_), ((), jnp.int32))
     ]
+    features = jax.ShapeDtypeStruct((2, 1000, 100), dtype)
+    directions = jax.eval_shape(kernels.directions, features)
     # Newer versions of JAX ask for the model of the GPU where none is at hand.
     device = AbstractDevice("NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu")
     with use_abstract_mesh(AbstractMesh((1,), ("x",), abstract_device=device)):
-        lowered = jax.jit(program).trace(*shapes).lower(lowering_platforms=(platform,))
+        lowered = jax.jit(program).trace(directions, *shapes).lower(lowering_platforms=(platform,))
     assert "affinity_aggregate" in lowered.as_text()
+
+
+@pytest.mark.parametrize(
+    ("form", "tile_size", "told"),
+    [
+        (pallas.on_gpu, 48, "power of two from 16, found 48"),
+        (pallas.on_tpu, 200, "multiple of 128"),
+    ],
+)
+def test_a_tile_that_the_platform_cannot_hold_is_refused(form, tile_size, told):
+    shapes = [
+        jax.ShapeDtypeStruct((1, 300, *more), kind)
+        for more, kind in (((4,), jnp.float32), ((), jnp.bool_), ((), jnp.int32))
+    ]
+    directions = kernels.Directions(jax.ShapeDtypeStruct((1, 300, 8), jnp.float32), None)
+    program = functools.partial(
+        form, kernel=Kernel("exp_cosine", 0.1, 1.0), exclude_self=True, tile_size=tile_size
+    )
+    with pytest.raises(ValueError, match=told):
+        jax.eval_shape(program, directions, *shapes)

@@ -62,7 +62,8 @@ def test_nearly_opposite_features_are_exact(implementation, similarity):
 @each_dtype
 def test_opposite_features_are_no_source_of_linear_cosine(implementation, similarity, dtype):
     features = np.random.default_rng(0).normal(size=(20, 1, 64)).astype(np.float32)
-    features = jnp.asarray(np.concatenate([features, -3 * features], axis=1), dtype)
+    features = jnp.asarray(features, dtype)
+    features = jnp.concatenate([features, -2 * features], axis=1)
     _, has_source = call(
         implementation, features, np.ones((20, 2, 2), np.float32), similarity=similarity
     )
@@ -136,14 +137,45 @@ def test_one_source_among_many_opposite_ones(implementation, similarity):
     assert has_source[0, 0]
 
 
-@each_implementation_of("linear_cosine")
-def test_bfloat16_counts_as_opposite_what_is_within_its_rounding(implementation, similarity):
-    # Row 0 sees 97 pixels at cosine -0.992 and 3 at cosine 0.
-    features = np.zeros((1, 101, 2), np.float32)
-    features[0, 0], features[0, 1:98], features[0, 98:] = (1, 0), (-0.9915, 0.13), (0, 1)
-    values = np.eye(3, dtype=np.float32)[[0] + [1] * 97 + [2] * 3][None]
-    found, _ = call(implementation, features.astype(jnp.bfloat16), values, similarity=similarity)
-    np.testing.assert_allclose(found[0, 0], [0, 0, 1], atol=1e-6)
+@each_implementation_of(*affinity.SIMILARITIES)
+@pytest.mark.parametrize(("temperature", "atol"), [(0.1, 1e-5), (0.005, 3e-5)])
+@pytest.mark.parametrize("scale", [1, 1e-20, 1e20])
+def test_bfloat16_features_are_not_rounded_further(
+    implementation, similarity, temperature, atol, scale
+):
+    _, features, _ = draw(seed=3, batch=1, pixels=200, dimension=24)
+    features = (scale * features).astype(jnp.bfloat16)
+    values = np.eye(5, dtype=np.float32)[np.arange(200) % 5][None]
+    options = {"similarity": similarity, "temperature": temperature}
+    expected, expected_has = reference.aggregate(features.astype(np.float64), values, **options)
+    found, has_source = call(implementation, jnp.asarray(features), values, **options)
+    np.testing.assert_array_equal(has_source, expected_has)
+    np.testing.assert_allclose(found, expected, atol=atol)
+
+
+@each_implementation_of("exp_cosine")
+@pytest.mark.parametrize("dimension", [256, 1024])
+def test_near_duplicates_are_told_apart_at_small_temperatures(
+    implementation, similarity, dimension
+):
+    # Features of one sign, whose products add up to nearly 1: rounding of their sum is largest.
+    rng = np.random.default_rng(0)
+    features = np.repeat(rng.normal(size=(40, dimension)), 3, axis=0) + rng.normal(size=dimension)
+    features = np.abs(features + 0.05 * rng.normal(size=features.shape)).astype(np.float32)[None]
+    values = np.eye(5, dtype=np.float32)[rng.integers(0, 5, (1, 120))]
+    options = {"similarity": similarity, "temperature": 0.005}
+    expected, _ = reference.aggregate(features, values, **options)
+    found, _ = call(implementation, features, values, **options)
+    np.testing.assert_allclose(found, expected, atol=3e-5)
+
+
+@each_implementation_of(*affinity.SIMILARITIES)
+def test_large_values_do_not_overflow(implementation, similarity):
+    _, features, values = draw(seed=3, batch=1, pixels=200)
+    options = {"similarity": similarity, "temperature": 1 / 32}
+    expected, _ = reference.aggregate(features, values.astype(np.float64) * 1e33, **options)
+    found, _ = call(implementation, features, values * np.float32(1e33), **options)
+    np.testing.assert_allclose(found / 1e33, expected / 1e33, atol=1e-5)
 
 
 @each_implementation_of("linear_cosine")

@@ -78,19 +78,27 @@ def test_linear_memory_grows_linearly():
     assert temporary_bytes(2**15) < 3 * 2**15 * 64 * 4
 
 
-def test_choose_follows_the_similarity_and_the_mesh():
-    plain, reason = affinity.choose(jax.ShapeDtypeStruct((2, 1024, 8), jnp.float32))
+def test_choose_follows_the_similarity_the_labels_and_the_mesh():
+    def choose(pixels, classes=3, labels=False, **options):
+        features, values, index = (
+            jax.ShapeDtypeStruct((2, pixels, *more), jnp.float32) for more in ((8,), (classes,), ())
+        )
+        return affinity.choose(features, values, labels=index if labels else None, **options)
+
+    plain, reason = choose(1024)
     assert plain == "tiled"
     assert "2 x 1024² float32 affinities would take 8 MiB" in reason
-    linear, reason = affinity.choose(
-        jax.ShapeDtypeStruct((2, 256, 8), jnp.float32), similarity="uniform"
-    )
+    linear, reason = choose(256, similarity="uniform")
     assert linear == "linear"
     assert "uniform" in reason
-    shared, reason = affinity.choose(
-        jax.ShapeDtypeStruct((2, 256, 8), jnp.float32), mesh=sharding.data_mesh(4)
-    )
+    assert choose(360, 6, labels=True, similarity="uniform")[0] == "linear"
+    few, reason = choose(359, 6, labels=True, similarity="uniform")
+    assert few == "tiled"
+    assert "6 classes" in reason
+    shared, reason = choose(256, mesh=sharding.data_mesh(4))
     assert shared == "tiled"
     assert "mesh" in reason
     with pytest.raises(ValueError, match=r"one of .*found 'cosine'"):
-        affinity.choose(jax.ShapeDtypeStruct((2, 256, 8), jnp.float32), similarity="cosine")
+        choose(256, similarity="cosine")
+    with pytest.raises(ValueError, match=r"features must have 3 axes .*\(256, 8\)"):
+        affinity.choose(jnp.zeros((256, 8)), jnp.zeros((1, 256, 3)))
