@@ -31,7 +31,7 @@ def main() -> None:
     with contextlib.closing(open_data(config)) as data:
         next(data.batches)
         loading = processor_seconds(lambda: next(data.batches), 5 * repeats)
-    case = step.ours("cross-entropy", config, step.random_batch(config))
+    case, _ = step.ours("cross-entropy", config, step.random_batch(config))
     training = processor_seconds(case.run, repeats)
     row = {
         "network": backbone,
