@@ -142,7 +142,8 @@ def aggregate(
           opposite to it, which under `vmap` is computed in any case), "pallas" (fused kernels for
           GPU and TPU, interpreted elsewhere), or "auto" (see `choose`).
       tile_size: rows and sources per tile of "tiled" and "pallas", which have defaults; no matter
-        to the others.
+        to the others. That of "pallas" must be a power of two from 16 on a GPU, a multiple of 128
+        on a TPU.
       mesh: divides the work on each image among its devices, "tiled" only, for one large image.
         Inputs that are sharded themselves must be so over axes of type Auto.
         None leaves the distribution to JAX, which divides a batch over devices by itself; only of

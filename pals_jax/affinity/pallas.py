@@ -73,18 +73,14 @@ def on_gpu(
       labels: [B,N] int32; equal for all pixels where classes do not matter.
       kernel: κ.
       exclude_self: whether a pixel never serves itself.
-      tile_size: rows and sources per tile; the platform's default where None.
+      tile_size: rows and sources per tile, on a GPU a power of two from 16, on a TPU a multiple of
+          128; the platform's default where None.
       interpret: runs the kernel anywhere, for tests.
 
     Returns:
       [B,N,K+1] float32; 0 for who has no source, else a last entry of at least 1.
     """
     size = tile_size or _GPU_TILE_SIZE
-    if not interpret and (size < _GPU_LEAST_WIDTH or size != pl.next_power_of_2(size)):
-        raise ValueError(
-            f"tile_size of pallas on a GPU must be a power of two from {_GPU_LEAST_WIDTH}, found "
-            f"{size}"
-        )
     widths = (directions.features.shape[-1], held.shape[-1])
     width, channels = (max(_GPU_LEAST_WIDTH, pl.next_power_of_2(n)) for n in widths)
     arrays, tiles = _padded(directions, held, is_source, labels, size, width, channels)
@@ -148,10 +144,6 @@ def on_tpu(
 ):
     """What `on_gpu` computes, as a grid over pairs of tiles whose last axis runs in order."""
     size = tile_size or min(_TPU_TILE_SIZE, -(-held.shape[1] // _TPU_LANES) * _TPU_LANES)
-    if not interpret and size % _TPU_LANES:
-        raise ValueError(
-            f"tile_size of pallas on a TPU must be a multiple of {_TPU_LANES}, found {size}"
-        )
     widths = (directions.features.shape[-1], held.shape[-1])
     width, channels = (-(-n // _TPU_LANES) * _TPU_LANES for n in widths)
     arrays, tiles = _padded(directions, held, is_source, labels, size, width, channels)

@@ -63,23 +63,3 @@ def test_both_forms_lower_for_their_platform(form, platform, dtype):
     with use_abstract_mesh(AbstractMesh((1,), ("x",), abstract_device=device)):
         lowered = jax.jit(program).trace(directions, *shapes).lower(lowering_platforms=(platform,))
     assert "affinity_aggregate" in lowered.as_text()
-
-
-@pytest.mark.parametrize(
-    ("form", "tile_size", "told"),
-    [
-        (pallas.on_gpu, 48, "power of two from 16, found 48"),
-        (pallas.on_tpu, 200, "multiple of 128"),
-    ],
-)
-def test_a_tile_that_the_platform_cannot_hold_is_refused(form, tile_size, told):
-    shapes = [
-        jax.ShapeDtypeStruct((1, 300, *more), kind)
-        for more, kind in (((4,), jnp.float32), ((), jnp.bool_), ((), jnp.int32))
-    ]
-    directions = kernels.Directions(jax.ShapeDtypeStruct((1, 300, 8), jnp.float32), None)
-    program = functools.partial(
-        form, kernel=Kernel("exp_cosine", 0.1, 1.0), exclude_self=True, tile_size=tile_size
-    )
-    with pytest.raises(ValueError, match=told):
-        jax.eval_shape(program, directions, *shapes)
