@@ -47,7 +47,7 @@ class Pals(Target):
       affinity: kernel κ: "exp_cosine", "linear_cosine", "relu_cosine"; controls: "uniform" and
           "identity" (A = I).
       temperature: τ of exp_cosine.
-      power: exponent of relu_cosine.
+      power: exponent ≥ 1 of relu_cosine.
       mask: sources of a row: "none" = all pixels, "same_class" = those of its label, "correct" =
           those that the network gets right in this step, "same_class_correct" = both.
       feature: what is compared: "decoder" features, "logits", "probs", or the colours "rgb" (a
@@ -112,7 +112,7 @@ class Pals(Target):
             raise OptionError(f"option alpha of pals must lie in [0, 1], found {self.alpha}")
         for option, least in (
             ("temperature", affinity.LEAST_TEMPERATURE),
-            ("power", 0),
+            ("power", 1),
             ("softmax_temperature", 0),
         ):
             found = getattr(self, option)
