@@ -6,6 +6,7 @@ Rows of one case and size replace earlier ones.
 """
 
 import argparse
+import itertools
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -35,8 +36,10 @@ def main() -> None:
         for line in lines:
             if line[key] is not None:
                 curves[line["case"]][line["n"]] = line[key]
-        for case, points in curves.items():
-            panel.plot(*zip(*sorted(points.items()), strict=True), marker="o", ms=4, label=case)
+        # Curves that lie on each other are told apart by their markers.
+        for (case, points), marker in zip(curves.items(), itertools.cycle("osv^DPX")):
+            points = zip(*sorted(points.items()), strict=True)
+            panel.plot(*points, marker=marker, ms=6, mfc="none", label=case)
         panel.set(xscale="log", yscale="log", xlabel="pixels N", ylabel=label)
         panel.grid(alpha=0.3)
     panels[0].legend(fontsize="small")
