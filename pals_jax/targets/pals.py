@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pals_jax import affinity
-from pals_jax.errors import OptionError
 from pals_jax.targets.cells import Cells, covered_upsample, measure, network_stride
 from pals_jax.targets.target import Inputs, Labels, State, Target
 
@@ -76,6 +75,8 @@ class Pals(Target):
       OptionError: an option has a value that it cannot have.
     """
 
+    name = "pals"
+
     affinity: str = "exp_cosine"
     temperature: float = 0.1
     power: float = 1.0
@@ -96,36 +97,21 @@ class Pals(Target):
     def __post_init__(self):
         super().__post_init__()
         for option, choices in _CHOICES.items():
-            if getattr(self, option) not in choices:
-                raise OptionError(
-                    f"option {option} of pals must be one of {choices}, found "
-                    f"{getattr(self, option)!r}"
-                )
+            self._require(option, getattr(self, option) in choices, f"be one of {choices}")
         if self.affinity != "identity":
             able = affinity.able(self.affinity)
-            if self.implementation not in able:
-                raise OptionError(
-                    f"option implementation of pals must be one of {able} for affinity "
-                    f"{self.affinity!r}, found {self.implementation!r}"
-                )
-        if not 0 <= self.alpha <= 1:
-            raise OptionError(f"option alpha of pals must lie in [0, 1], found {self.alpha}")
-        for option, least in (
-            ("temperature", affinity.LEAST_TEMPERATURE),
-            ("power", 1),
-            ("softmax_temperature", 0),
-        ):
-            found = getattr(self, option)
-            if not 0 < found < math.inf or found < least:
-                raise OptionError(
-                    f"option {option} of pals must be > 0{f', at least {least}' if least else ''} "
-                    f"and finite, found {found}"
-                )
+            self._require(
+                "implementation",
+                self.implementation in able,
+                f"be one of {able} for affinity {self.affinity!r}",
+            )
+        self._require("alpha", 0 <= self.alpha <= 1, "lie in [0, 1]")
+        for option, least in (("temperature", affinity.LEAST_TEMPERATURE), ("power", 1)):
+            holds = least <= getattr(self, option) < math.inf
+            self._require(option, holds, f"be > 0, at least {least} and finite")
+        self._require_finite("softmax_temperature", positive=True)
         for option in ("stride", "tile_size"):
-            if getattr(self, option) < 0:
-                raise OptionError(
-                    f"option {option} of pals must be ≥ 0, found {getattr(self, option)}"
-                )
+            self._require(option, getattr(self, option) >= 0, "be ≥ 0")
 
     def init(self) -> State:
         """The label mass per class, for prior="dataset"; nothing otherwise."""

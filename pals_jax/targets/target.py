@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 import numbers
 from typing import Any, NamedTuple
 
@@ -76,15 +77,16 @@ def labels_from_index(index: Int[Array, "b h w"], num_classes: int, ignore: int)
 class Target(abc.ABC):
     """Base of all targets. The fields of a subclass are its options; all methods are pure.
 
-    The loss of a step is Σ(CE(soft labels) + penalty) / Σ mass over the global batch.
+    The loss of a step is Σ(CE(soft labels) + mass · penalty) / Σ mass over the global batch.
 
     Raises:
       OptionError: an option is of another type than its default.
     """
 
-    num_classes: int
-
+    name = ""  # by which a configuration chooses the target
     needs_previous = False  # whether Inputs.previous must be filled
+
+    num_classes: int
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -93,9 +95,22 @@ class Target(abc.ABC):
             fits = isinstance(value, _ACCEPTED.get(kind, kind))
             if not fits or (isinstance(value, bool) and kind is not bool):
                 raise OptionError(
-                    f"option {field.name} of a target must be of type {kind.__name__}, found "
+                    f"option {field.name} of {self.name} must be of type {kind.__name__}, found "
                     f"{value!r}"
                 )
+
+    def _require(self, option: str, holds: bool, expected: str) -> None:
+        """Raises an OptionError unless an option holds what it must."""
+        if not holds:
+            raise OptionError(
+                f"option {option} of {self.name} must {expected}, found {getattr(self, option)!r}"
+            )
+
+    def _require_finite(self, option: str, *, positive: bool = False) -> None:
+        """Raises an OptionError unless an option is finite and ≥ 0, or > 0."""
+        value = getattr(self, option)
+        holds = 0 <= value < math.inf and not (positive and value == 0)
+        self._require(option, holds, f"be {'>' if positive else '≥'} 0 and finite")
 
     def init(self) -> State:
         """The state before the first step."""
@@ -116,7 +131,12 @@ class Target(abc.ABC):
     def penalty(
         self, logits: Float[Array, "b h w k"], labels: Labels
     ) -> Float[Array, "b h w"] | None:
-        """A per-pixel term added to the cross-entropy, or None."""
+        """What is added to the cross-entropy of a pixel of mass 1, or None.
+
+        Args:
+          logits: at the resolution of the labels; carries the gradient.
+          labels: the ground truth. Where its mass is 0 the result does not matter.
+        """
         del logits, labels
         return None
 
