@@ -67,8 +67,12 @@ def ours(name: str, config, batch) -> Step:
     objective = Supervised.create(config, CLASSES, IGNORE)
     apply, network = networks.create(config.model, CLASSES, config.seed)
     initial = jax.device_get(network.params["decoder"])
-    optimizer, step = make_train_step(config, objective, {"student": apply}, mesh)
-    fresh = state.create({"student": network}, optimizer, objective.init(), average=False)
+    optimizer, step = make_train_step(
+        config, objective, {"student": apply}, mesh, steps_per_epoch=1
+    )
+    fresh = state.create(
+        {"student": network}, optimizer, objective.init(), average=False, previous=False
+    )
     current = [jax.device_put(fresh, sharding.replicated(mesh))]
     arrays = {key: array[None] for key, array in batch.items()}
     arrays = sharding.shard_batch({"labeled": arrays}, mesh, axis=1)

@@ -168,7 +168,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         networks = {"networks": state.networks, "ema": state.ema}
-        training = {"step": state.step, "optimizer": state.optimizer, "target": state.target}
+        training = _training(state)
         described = dataclasses.asdict(meta)
         self.check_room(state)
         checksums = {
@@ -232,9 +232,7 @@ class Checkpoints:
         """
         self._check_fits(step, "networks", {"networks": like.networks, "ema": like.ema})
         networks = _abstract({"networks": like.networks, "ema": like.ema}, mesh)
-        training = _abstract(
-            {"step": like.step, "optimizer": like.optimizer, "target": like.target}, mesh
-        )
+        training = _abstract(_training(like), mesh)
         items = self._restore(
             step,
             networks=ocp.args.StandardRestore(networks),
@@ -348,6 +346,16 @@ def _shapes(tree: Any) -> dict[str, str]:
             str(getattr(key, "key", getattr(key, "name", key))) for key in path
         ): f"{leaf.dtype}{tuple(leaf.shape)}"
         for path, leaf in leaves
+    }
+
+
+def _training(state: TrainState) -> dict[str, Any]:
+    """What only training needs of a state."""
+    return {
+        "step": state.step,
+        "optimizer": state.optimizer,
+        "previous": state.previous,
+        "target": state.target,
     }
 
 

@@ -45,6 +45,7 @@ _MOST = 1e4
 _AT_LEAST_ZERO = (
     "seed",
     "num_devices",
+    "steps_per_epoch",
     "auxiliary_weight",
     "data.subset_seed",
     "data.workers",
@@ -60,6 +61,7 @@ def default_config() -> ConfigDict:
     config.seed = 0
     config.total_steps = 1000
     config.batch_size = 8  # images per optimiser step, over all devices and accumulated parts
+    config.steps_per_epoch = 0  # for targets that act at its end; 0 = images / batch_size
     config.accumulation = 1  # parts that a batch is computed in, to save memory
     config.num_devices = 0  # 0 = all
     config.objective = "supervised"

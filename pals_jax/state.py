@@ -27,6 +27,7 @@ class TrainState:
       networks: by name; "student" is the one that is evaluated.
       optimizer: optax state over {name: params}.
       ema: exponential moving averages of `networks`, or {} without.
+      previous: `networks` at the end of the last epoch, for a target that needs them, else {}.
       target: what the target keeps between steps.
     """
 
@@ -34,6 +35,7 @@ class TrainState:
     networks: dict[str, Network]
     optimizer: optax.OptState
     ema: dict[str, Network]
+    previous: dict[str, Network]
     target: Tree
 
     def evaluated(self) -> dict[str, Network]:
@@ -47,6 +49,7 @@ def create(
     target: Tree,
     *,
     average: bool,
+    previous: bool,
 ) -> TrainState:
     """The state before the first step.
 
@@ -55,11 +58,15 @@ def create(
       optimizer: over the parameters of all networks.
       target: initial state of the target.
       average: whether to keep moving averages.
+      previous: whether to keep the networks of the last epoch.
     """
     params = {name: network.params for name, network in networks.items()}
-    # The averages start as copies: two names for one buffer could not both be donated to the step.
-    ema = jax.tree.map(jnp.copy, networks) if average else {}
-    return TrainState(jnp.zeros((), jnp.int32), networks, optimizer.init(params), ema, target)
+    # What starts equal are copies: two names for one buffer could not both be donated to the step.
+    ema, earlier = (
+        jax.tree.map(jnp.copy, networks) if kept else {} for kept in (average, previous)
+    )
+    start = jnp.zeros((), jnp.int32)
+    return TrainState(start, networks, optimizer.init(params), ema, earlier, target)
 
 
 def tree_finite(tree: Tree) -> Array:

@@ -29,7 +29,11 @@ def normalise(
 
 
 def make_train_step(
-    config: ConfigDict, objective: Supervised, apply: dict[str, Apply], mesh: Mesh
+    config: ConfigDict,
+    objective: Supervised,
+    apply: dict[str, Apply],
+    mesh: Mesh,
+    steps_per_epoch: int,
 ) -> tuple[optax.GradientTransformation, Callable[[TrainState, Batch], tuple[TrainState, Metrics]]]:
     """Builds the optimiser and the jitted step.
 
@@ -46,6 +50,7 @@ def make_train_step(
       objective: what to minimise.
       apply: the pure function of each network, by name.
       mesh: the data mesh; the new state is replicated over it.
+      steps_per_epoch: after so many steps the target's epoch ends.
     """
     optimizer = optimizers.create(config.optimizer, config.total_steps)
     schedule = optimizers.poly_schedule(config.optimizer, config.total_steps)
@@ -60,7 +65,9 @@ def make_train_step(
                 part["labeled"]["image"], config.model.mean, config.model.std
             )
             networks = {name: Network(params[name], statistics[name]) for name in params}
-            return objective.loss(apply, networks, part, mass, target_state, progress)
+            return objective.loss(
+                apply, networks, part, mass, target_state, progress, state.previous
+            )
 
         def add_part(carry, part):
             gradients, statistics, target_state = carry
@@ -83,15 +90,20 @@ def make_train_step(
         finite = tree_finite((metrics["loss"], gradient_norm, statistics, target))
 
         def updated(state: TrainState) -> TrainState:
+            step = state.step + 1
             updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)
             new_params = optax.apply_updates(params, updates)
             networks = {name: Network(new_params[name], statistics[name]) for name in params}
+            ends = step % steps_per_epoch == 0
             return TrainState(
-                step=state.step + 1,
+                step=step,
                 networks=networks,
                 optimizer=optimizer_state,
                 ema=_average(state, networks, config.ema_decay),
-                target=target,
+                previous=jax.lax.cond(ends, lambda: networks, lambda: state.previous)
+                if state.previous
+                else {},
+                target=jax.lax.cond(ends, objective.end_epoch, lambda target: target, target),
             )
 
         # A branch, because a choice entry by entry visits the whole state twice more.
@@ -134,6 +146,8 @@ def make_inspection(
         image = normalise(labeled["image"], config.model.mean, config.model.std)
         progress = state.step / config.total_steps
         batch = {**batch, "labeled": {**labeled, "image": image}}
-        return objective.inspect(apply, state.networks, batch, state.target, progress)
+        return objective.inspect(
+            apply, state.networks, batch, state.target, progress, state.previous
+        )
 
     return jax.jit(inspect)

@@ -129,6 +129,16 @@ def _check_reported(config: ConfigDict, run_data: RunData) -> None:
         )
 
 
+def _steps_per_epoch(config: ConfigDict, objective: Supervised, run_data: RunData) -> int:
+    """How many batches make an epoch: as many as the images fill, at least one."""
+    if not len(run_data.ids) and objective.has_epochs and not config.steps_per_epoch:
+        raise ConfigError(
+            f"target {config.target.name!r} needs to know when an epoch ends: run_data.ids is "
+            "empty, so set config.steps_per_epoch"
+        )
+    return config.steps_per_epoch or max(1, len(run_data.ids) // config.batch_size)
+
+
 class _Run:
     """One run in one process: networks, state and the loop over them."""
 
@@ -155,10 +165,20 @@ class _Run:
             self.apply[name], initial[name] = networks.create(
                 config.model, len(dataset.classes), config.seed
             )
-        optimizer, self.train_step = make_train_step(config, self.objective, self.apply, mesh)
+        optimizer, self.train_step = make_train_step(
+            config,
+            self.objective,
+            self.apply,
+            mesh,
+            _steps_per_epoch(config, self.objective, run_data),
+        )
         self.inspect = make_inspection(config, self.objective, self.apply)
         fresh = state.create(
-            initial, optimizer, self.objective.init(), average=config.ema_decay > 0
+            initial,
+            optimizer,
+            self.objective.init(),
+            average=config.ema_decay > 0,
+            previous=self.objective.needs_previous,
         )
         self.state: TrainState = self._resume(fresh)
         self.step = int(self.state.step)

@@ -1,6 +1,7 @@
 """The training step: sums over devices and parts, averages, and steps that are not finite."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +24,15 @@ class Run:
         self.objective = objective.create(config, len(CLASSES), 255)
         apply, network = networks.create(config.model, len(CLASSES), config.seed)
         self.apply = {"student": apply}
-        optimizer, self.step = make_train_step(config, self.objective, self.apply, self.mesh)
+        optimizer, self.step = make_train_step(
+            config, self.objective, self.apply, self.mesh, steps_per_epoch=2
+        )
         fresh = state.create(
-            {"student": network}, optimizer, self.objective.init(), average=config.ema_decay > 0
+            {"student": network},
+            optimizer,
+            self.objective.init(),
+            average=config.ema_decay > 0,
+            previous=self.objective.needs_previous,
         )
         self.state = jax.device_put(fresh, sharding.replicated(self.mesh))
 
@@ -126,6 +133,41 @@ def test_accumulation_is_exact_for_a_target_with_state(config):
         assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     assert largest_relative_difference(whole.state.networks, parts.state.networks) < 1e-5
     assert largest_relative_difference(whole.state.target, parts.state.target) < 1e-6
+
+
+def test_the_table_of_ols_changes_when_an_epoch_ends(config):
+    config.target.name = "ols"
+    config.target.options = {}
+    run = Run(config)
+    classes = len(CLASSES)
+    tables = []
+    for seed in range(4):  # two epochs of two steps
+        run.take(draw_batch(seed, 4))
+        tables.append(jax.device_get(run.state.target["table"]))
+    assert (tables[0] == np.float32(1 / classes)).all()
+    assert (tables[1] != tables[0]).any()
+    np.testing.assert_array_equal(tables[2], tables[1])
+    assert (tables[3] != tables[2]).any()
+    np.testing.assert_allclose(tables[3].sum(-1), 1, atol=1e-5)
+    assert (jax.device_get(run.state.target["counts"]) == 0).all()
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_networks_of_the_last_epoch_are_kept(config, accumulation):
+    config.target.name = "ps_kd"
+    config.target.options = {}
+    config.accumulation = accumulation
+    run = Run(config)
+    initial = jax.device_get(run.state.networks)
+    after = []
+    for seed in range(3):
+        metrics = run.take(draw_batch(seed, 4))
+        after.append(jax.device_get((run.state.networks, run.state.previous)))
+    assert_same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
+    assert_same(after[0][1], initial)
+    assert_same(after[1][1], after[1][0])
+    assert_same(after[2][1], after[1][0])
+    assert abs(metrics["loss"] - metrics["cross_entropy"]) > 1e-4  # α_t = 0.8 · 2 / total_steps
 
 
 class Broken(Supervised):

@@ -100,9 +100,15 @@ def test_a_run_writes_what_the_contract_names(config, run_data, tmp_path, capsys
     assert "mIoU" in shown
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(config, run_data, tmp_path):
+@pytest.mark.parametrize(
+    ("target", "options"), [("pals", {"prior": "dataset"}), ("ols", {}), ("ps_kd", {})]
+)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    config, run_data, tmp_path, target, options
+):
     config.ema_decay = 0.9
-    config.target.options.prior = "dataset"  # a target with state
+    config.target.name, config.target.options = target, options  # all with a state of their own
+    config.steps_per_epoch = 2
     whole = train_and_evaluate(config, tmp_path / "whole", run_data())
     parts = run_data()
     stopped = parts._replace(batches=interrupted_after(parts.batches, 3))

@@ -53,9 +53,23 @@ class Supervised:
         target = TARGETS[config.target.name](num_classes, **config.target.options)
         return cls(target, ignore, config.auxiliary_weight, config.model.freeze_batch_norm)
 
+    @property
+    def needs_previous(self) -> bool:
+        """Whether the state must keep the networks of the last epoch."""
+        return self.target.needs_previous
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether the end of an epoch changes anything."""
+        return self.needs_previous or type(self.target).end_epoch is not Target.end_epoch
+
     def init(self) -> Any:
         """The state of the target before the first step."""
         return self.target.init()
+
+    def end_epoch(self, target_state: Any) -> Any:
+        """The state of the target after the last step of an epoch."""
+        return self.target.end_epoch(target_state)
 
     def labels(self, batch: dict[str, dict[str, Array]]) -> Labels:
         """The ground truth of a batch as one-hot labels with mass."""
@@ -75,6 +89,7 @@ class Supervised:
         mass: Float[Array, ""],
         target_state: Any,
         progress: Float[Array, ""],
+        previous: dict[str, Network],
     ) -> tuple[Float[Array, ""], Result]:
         """The loss of one part of a batch.
 
@@ -86,10 +101,11 @@ class Supervised:
               loss of the batch.
           target_state: from `init` or the part before.
           progress: step / total_steps.
+          previous: the networks of the last epoch, if `needs_previous`.
         """
         outputs, statistics = self._forward(apply, networks, batch)
-        labels = self.labels(batch)
-        inputs = Inputs(labels, jax.lax.stop_gradient(outputs), batch["labeled"]["image"])
+        inputs = self._inputs(apply, outputs, batch, previous)
+        labels = inputs.labels
         soft, target_state = self.target.apply(inputs, target_state, progress)
         logits = upsample(outputs.logits, labels.size)
         per_pixel = losses.soft_cross_entropy(logits, soft.probs)
@@ -114,13 +130,24 @@ class Supervised:
         batch: dict[str, dict[str, Array]],
         target_state: Any,
         progress: Float[Array, ""],
+        previous: dict[str, Network],
     ) -> tuple[Labels, Float[Array, "b h w k"], dict[str, Float[Array, ""]]]:
         """Soft labels, predicted probabilities and the target's diagnostics."""
         outputs, _ = self._forward(apply, networks, batch)
-        inputs = Inputs(self.labels(batch), outputs, batch["labeled"]["image"])
+        inputs = self._inputs(apply, outputs, batch, previous)
         soft, _ = self.target.apply(inputs, target_state, progress)
         probs = jax.nn.softmax(upsample(outputs.logits, soft.size))
         return soft, probs, self.target.diagnostics(inputs, target_state, progress)
+
+    def _inputs(self, apply, outputs, batch, previous) -> Inputs:
+        """What the target sees; of the network of the last epoch what it says in evaluation."""
+        images = batch["labeled"]["image"]
+        earlier = None
+        if self.needs_previous:
+            student = previous["student"]
+            earlier, _ = apply["student"](student.params, student.statistics, images, train=False)
+        outputs, earlier = jax.lax.stop_gradient((outputs, earlier))
+        return Inputs(self.labels(batch), outputs, images, earlier)
 
     def _forward(self, apply, networks, batch) -> tuple[Outputs, Any]:
         student = networks["student"]

@@ -12,7 +12,7 @@ from pals_jax.targets import TARGETS, Labels
 def network(params, statistics, images, *, train, valid=None, freeze_batch_norm=False):
     """Logits that are the parameters themselves, at half the resolution of the labels."""
     del valid
-    assert train
+    assert train or params["logits"].sum() == 0  # that of the last epoch
     logits = params["logits"]
     outputs = Outputs(logits, images[:, ::2, ::2], 2 * logits)
     return outputs, statistics if freeze_batch_norm else {"mean": statistics["mean"] + 1}
@@ -43,6 +43,7 @@ def compute(problem, target="one_hot", weight=0.4, frozen=False, **options):
         objective.mass(batch),
         objective.init(),
         jnp.float32(1),
+        {},
     )
 
 
@@ -95,7 +96,7 @@ def test_a_batch_without_labels_has_loss_zero_and_no_gradient(problem):
     def loss(params):
         changed = {"student": networks["student"]._replace(params=params)}
         return objective.loss(
-            {"student": network}, changed, batch, objective.mass(batch), {}, jnp.float32(1)
+            {"student": network}, changed, batch, objective.mass(batch), {}, jnp.float32(1), {}
         )[0]
 
     value, gradient = jax.value_and_grad(loss)(networks["student"].params)
@@ -114,6 +115,28 @@ def test_a_penalty_of_the_target_is_added_per_labelled_pixel(problem):
     objective = Supervised(Penalised(3), 255, 0.0, False)
     plain, _ = compute(problem, weight=0.0)
     found, _ = objective.loss(
-        {"student": network}, networks, batch, objective.mass(batch), {}, jnp.float32(1)
+        {"student": network}, networks, batch, objective.mass(batch), {}, jnp.float32(1), {}
     )
     assert float(found) == pytest.approx(float(plain) + 0.25, rel=1e-5)
+
+
+def test_the_network_of_the_last_epoch_is_mixed_into_the_label(problem):
+    batch, networks = problem
+    objective = Supervised(TARGETS["ps_kd"](3, alpha=1.0), 255, 0.0, False)
+    earlier = {"student": Network({"logits": jnp.zeros((2, 2, 3, 3))}, {"mean": jnp.zeros(())})}
+    state = objective.end_epoch(objective.init())
+    found, result = objective.loss(
+        {"student": network},
+        networks,
+        batch,
+        objective.mass(batch),
+        state,
+        jnp.float32(1),
+        earlier,
+    )
+    # At α_t = 1 the label is what the earlier network says, 1/3 for each class.
+    logits = jax.image.resize(networks["student"].params["logits"], (2, 4, 6, 3), "linear")
+    valid = np.asarray(batch["labeled"]["label"]) != 255
+    expected = -np.asarray(jax.nn.log_softmax(logits)).mean(-1)[valid].mean()
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    assert float(result.statistics["student"]["mean"]) == 1  # of the student alone
