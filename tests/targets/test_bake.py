@@ -18,12 +18,12 @@ def spread(inputs, **options):
 
 def test_many_iterations_solve_the_linear_system():
     inputs = make_inputs(seed=1, ignored=0)
-    unit = affinity.unit_features(inputs.outputs.features.reshape(2, 24, 5))
+    features = inputs.outputs.features.reshape(2, 24, 5)
     matrix, _ = affinity.affinity_matrix(
-        unit,
+        features,
         jnp.ones((2, 24), bool),
         None,
-        affinity.Kernel("exp_cosine", 0.1, 1.0, "float32"),
+        affinity.Kernel("exp_cosine", 0.1, 1.0),
         exclude_self=True,
     )
     probs = np.asarray(jax.nn.softmax(inputs.outputs.logits), np.float64).reshape(2, 24, 3)
