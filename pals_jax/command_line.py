@@ -12,7 +12,7 @@ from absl import flags
 from pals_jax import config as configs
 from pals_jax.errors import ConfigError
 
-_FROM_WORKDIR = Path(__file__).with_name("config_from_workdir.py")
+FROM_WORKDIR = Path(__file__).with_name("config_from_workdir.py")
 
 
 def parse(arguments: Sequence[str]) -> list[str]:
@@ -33,7 +33,7 @@ def parse(arguments: Sequence[str]) -> list[str]:
         _check_fields([found[1] for found in matches if found])
         if given.workdir and not given.config and given.mode in ("evaluate", "predict"):
             configs.load(Path(given.workdir) / "config.json")
-            arguments.insert(1, f"--config={_FROM_WORKDIR}:{given.workdir}")
+            arguments.insert(1, f"--config={FROM_WORKDIR}:{given.workdir}")
         return flags.FLAGS(arguments)
     except (ValueError, flags.Error) as error:  # ConfigError is a ValueError
         sys.exit(f"{type(error).__name__}: {error}")
@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str]) -> list[str]:
 def _check_fields(given: Sequence[str]) -> None:
     """Refuses an unknown field, and a tuple given twice: ml_collections would append the second."""
     for field in given:
-        _check_field(field)
+        check_field(field)
     known = configs.fields(configs.default_config())
     for field in sorted(set(given)):
         if isinstance(known.get(field), tuple) and given.count(field) > 1:
@@ -52,7 +52,7 @@ def _check_fields(given: Sequence[str]) -> None:
             )
 
 
-def _check_field(field: str) -> None:
+def check_field(field: str) -> None:
     """Refuses a field that no configuration has, with the one that may be meant."""
     known = configs.fields(configs.default_config())
     if field in known:

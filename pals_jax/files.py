@@ -1,6 +1,8 @@
 """Small text files that are never seen half-written."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -16,3 +18,14 @@ def write_atomically(path: Path, text: str) -> None:
         replacement.replace(path)
     finally:
         replacement.unlink(missing_ok=True)
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one per line; a line that was half-written is left out."""
+    found = []
+    for line in path.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pals_jax.files import write_atomically
+from pals_jax.files import json_lines, write_atomically
 
 _FILE = "metrics.jsonl"
 
@@ -98,11 +98,5 @@ def drop_after(workdir: Path, step: int) -> None:
     path = workdir / _FILE
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except json.JSONDecodeError:
-            continue
+    kept = [json.dumps(line) + "\n" for line in json_lines(path) if line["step"] <= step]
     write_atomically(path, "".join(kept))

@@ -1,0 +1,88 @@
+"""Command line: `python -m pals_jax.sweep --config=FILE --sweep=FILE --workdir=DIR`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from pals_jax import command_line
+from pals_jax.errors import ConfigError
+from pals_jax.sweep import report, rows
+from pals_jax.sweep.plan import Run, Sweep, expand, load
+from pals_jax.sweep.runner import Runner
+from pals_jax.workdir import exclusive
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "What all runs start from.")
+_SWEEP = flags.DEFINE_string("sweep", None, "A file of configs/sweeps: what to change in it.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs and the report are kept.")
+_PROCESSES = flags.DEFINE_integer(
+    "processes", 0, "Runs at a time; 0 = one per core of the processor, or one on an accelerator."
+)
+_MODE = flags.DEFINE_enum(
+    "mode", "run", ["run", "report"], "Train and report, or only report what is finished."
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs a sweep; ends with exit code 1 where a run failed."""
+    if arguments[1:]:
+        sys.exit(f"unknown arguments {arguments[1:]}: every flag has the form --name=value")
+    for flag in (_CONFIG, _SWEEP, _WORKDIR):
+        if not flag.value:
+            sys.exit(f"--{flag.name} is missing")
+    workdir = Path(_WORKDIR.value or "").expanduser().absolute()
+    try:
+        sweep = load(Path(_SWEEP.value or ""))
+        runs = expand(sweep, _CONFIG.value)
+        with exclusive(workdir):
+            code = run(sweep, runs, workdir, _PROCESSES.value, train=_MODE.value == "run")
+    except ConfigError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    sys.exit(code)
+
+
+def run(sweep: Sweep, runs: Sequence[Run], workdir: Path, processes: int, *, train: bool) -> int:
+    """Trains what is not finished, if asked to, and writes the report; returns the exit code."""
+    finished = rows.read(runs, workdir)
+
+    def keep(done: Run) -> str:
+        row = rows.of_run(done, workdir / done.name, sweep.bootstrap_block)
+        rows.append(row, workdir)
+        finished[done.name] = row
+        report.write(sweep, runs, finished, workdir)
+        return f"mIoU {100 * row['mean_iou']:.1f} %"
+
+    code = 0
+    if train:
+        waiting = [done for done in runs if done.name not in finished]
+        print(f"{len(finished)} of {len(runs)} runs are finished", flush=True)
+        runner = Runner(waiting, workdir, processes or _default_processes(), keep)
+        signum = runner.run()
+        if signum is not None:
+            print(f"stopped; the same command goes on with {workdir}")
+            code = 128 + signum
+        elif runner.failed:
+            print(f"{len(runner.failed)} of {len(runs)} runs failed; the report shows their logs")
+            code = 1
+    report.write(sweep, runs, finished, workdir)
+    print(f"wrote {workdir / 'report.html'}, report.md, {rows.FILE}")
+    return code
+
+
+def _default_processes() -> int:
+    """One per core, or one where there is an accelerator, whose memory runs could not share."""
+    # In a process of its own, because JAX claims the memory of a GPU for as long as it runs.
+    command = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
+    backend = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if backend[-1] != "cpu":
+        return 1
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return len(cores) or os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=command_line.parse)

@@ -1,0 +1,69 @@
+"""A Markdown report as one HTML page that needs nothing else."""
+
+import base64
+import html
+import io
+import mimetypes
+import re
+from pathlib import Path
+from string import Template
+from urllib.parse import unquote
+
+import markdown
+from PIL import Image
+
+_WIDTH = 1200  # pixels of a photograph in a page, at most
+
+_PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
+  margin: 0 auto; max-width: 64rem; padding: 1rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left;
+  white-space: nowrap; }
+th { border-bottom: 2px solid #888; }
+img { max-width: 100%; height: auto; }
+pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; }
+code { overflow-wrap: anywhere; }
+</style>
+</head>
+<body>
+$body
+</body>
+</html>
+""")
+
+
+def render(text: str, title: str, folder: Path) -> str:
+    """Renders Markdown, with its pictures embedded.
+
+    Args:
+      text: Markdown with tables.
+      title: of the page.
+      folder: what the paths of pictures are relative to.
+    """
+    body = markdown.markdown(text, extensions=["tables", "fenced_code", "toc"])
+    body = re.sub(
+        r'(<img [^>]*src=")([^"]+)"',
+        lambda found: f'{found[1]}{_embedded(folder / unquote(html.unescape(found[2])))}"',
+        body,
+    )
+    return _PAGE.substitute(title=html.escape(title), body=body)
+
+
+def _embedded(path: Path) -> str:
+    """A picture as data: URL; photographs become JPEG of a page's width."""
+    kind, content = mimetypes.guess_type(path)[0], path.read_bytes()
+    if path.suffix == ".png":
+        picture = Image.open(path).convert("RGB")
+        picture.thumbnail((_WIDTH, picture.height))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=85)
+        kind, content = "image/jpeg", buffer.getvalue()
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,95 @@
+"""What is kept of each finished run: one JSON line, from which every report is made.
+
+A line is made of the files of the run alone. With `rows.jsonl` a sweep can be reported, and gone on
+with, where the folders of its runs are no longer.
+"""
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pals_jax.errors import ConfigError
+from pals_jax.files import json_lines
+from pals_jax.sweep.plan import Run
+
+FILE = "rows.jsonl"
+
+Row = dict[str, Any]
+
+
+def of_run(run: Run, folder: Path, block: int) -> Row:
+    """The row of a finished run.
+
+    Args:
+      run: its plan.
+      folder: its work directory.
+      block: images whose confusions are summed, see `Sweep.bootstrap_block`; 0 = none are kept.
+
+    Returns:
+      What `result.json` holds, and: name, variant, condition, seed, config_hash;
+      "seconds_per_step", the median over the log, of a process that shares the machine with the
+      other runs; "diagnostics", those of the target by step; "block_confusion" [blocks,K,K].
+
+    Raises:
+      ConfigError: a file of the run is missing or damaged.
+    """
+    try:
+        result = json.loads((folder / "result.json").read_text())
+        log = json_lines(folder / "metrics.jsonl")
+        images = json_lines(folder / "per_image.jsonl") if block else []
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{folder} is damaged ({error}): remove it, and the same command trains it again"
+        ) from error
+    rates = [line["steps_per_second"] for line in log if line.get("steps_per_second")]
+    row = {
+        "name": run.name,
+        "variant": run.variant,
+        "condition": run.condition,
+        "config_hash": run.config_hash,
+        **result,
+        "seed": run.seed,
+        "seconds_per_step": 1 / statistics.median(rates) if rates else None,
+        "diagnostics": [line for line in log if any(name.startswith("target/") for name in line)],
+    }
+    if block:
+        confusions = np.array([image["confusion"] for image in images])
+        starts = range(0, len(confusions), block)
+        row["block_confusion"] = [confusions[i : i + block].sum(0).tolist() for i in starts]
+    return row
+
+
+def append(row: Row, workdir: Path) -> None:
+    """Adds a row to the file of a sweep, on the disk when this returns."""
+    path = workdir / FILE
+    # What an interruption left half-written must not swallow the next row.
+    torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+    with path.open("a") as file:
+        file.write("\n" * torn + json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(runs: Sequence[Run], workdir: Path) -> dict[str, Row]:
+    """The rows of finished runs by name; half-written lines are left out.
+
+    Raises:
+      ConfigError: a run of this name finished with another configuration.
+    """
+    path = workdir / FILE
+    if not path.exists():
+        return {}
+    found = {row["name"]: row for row in json_lines(path)}
+    rows = {run.name: found[run.name] for run in runs if run.name in found}
+    for run in runs:
+        if run.name in rows and rows[run.name]["config_hash"] != run.config_hash:
+            raise ConfigError(
+                f"{path}: {run.name} finished with another configuration than it has now. Use the "
+                "former, or another --workdir"
+            )
+    return rows

@@ -1,0 +1,205 @@
+"""Runs of a sweep side by side, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from pals_jax import config as configs
+from pals_jax.command_line import FROM_WORKDIR
+from pals_jax.errors import ConfigError
+from pals_jax.files import json_lines
+from pals_jax.interrupt import StopSignal
+from pals_jax.progress import format_duration
+from pals_jax.sweep.plan import Run, hash_of
+
+LOG = "log.txt"
+
+_POLL = 0.5  # seconds
+_TELL = 60.0  # seconds between lines that tell the progress
+_ENDED = "exit code "
+
+
+class _Child(NamedTuple):
+    run: Run
+    process: subprocess.Popen
+    log: IO[str]
+    slot: int
+    started: float
+
+
+class Runner:
+    """Trains what is not finished, some runs at a time; where one fails, the others go on.
+
+    Attributes:
+      failed: runs that ended with an error.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        workdir: Path,
+        processes: int,
+        finished: Callable[[Run], str],
+    ):
+        """Writes the configuration of each run to its folder.
+
+        Args:
+          runs: that are not finished.
+          workdir: of the sweep.
+          processes: at a time; they share the processor's cores.
+          finished: called after each run that ends well; returns what to say of it.
+
+        Raises:
+          ConfigError: the folder of a run holds another one.
+        """
+        self.failed: list[Run] = []
+        self._waiting = list(runs)
+        self._workdir, self._processes, self._finished = workdir, processes, finished
+        self._running: list[_Child] = []
+        for run in runs:
+            _prepare(run, workdir / run.name)
+        self._runs = tuple(runs)
+        self._began, self._begun_at = time.monotonic(), self._steps()
+        self._told = self._began
+
+    def run(self) -> int | None:
+        """Runs all; returns None, or the signal that stopped it, after all that ran have saved."""
+        with StopSignal() as stop:
+            told_to_stop = False
+            try:
+                while self._running or (self._waiting and stop.signum is None):
+                    if stop.signum is None:
+                        self._fill()
+                    elif not told_to_stop:
+                        told_to_stop = True
+                        for child in self._running:
+                            child.process.send_signal(stop.signum)
+                    time.sleep(_POLL)
+                    self._collect(stopping=told_to_stop)
+            except BaseException:
+                for child in self._running:
+                    child.process.terminate()
+                raise
+        return stop.signum
+
+    def _fill(self) -> None:
+        """Starts runs while there is room."""
+        while self._waiting and len(self._running) < self._processes:
+            run = self._waiting.pop(0)
+            folder = self._workdir / run.name
+            command = [
+                *(sys.executable, "-m", "pals_jax.main"),
+                *(f"--config={FROM_WORKDIR}:{folder}", f"--workdir={folder}"),
+            ]
+            log = (folder / LOG).open("a")
+            print(f"$ {' '.join(command)}", file=log, flush=True)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                # A terminal's Ctrl-C reaches the sweep alone, which passes it on once.
+                start_new_session=True,
+            )
+            slots = set(range(self._processes)) - {child.slot for child in self._running}
+            slot = min(slots)
+            _pin(process.pid, slot, self._processes)
+            self._running.append(_Child(run, process, log, slot, time.monotonic()))
+
+    def _collect(self, *, stopping: bool) -> None:
+        """Looks which runs have ended, and tells."""
+        for child in list(self._running):
+            code = child.process.poll()
+            if code is None:
+                continue
+            self._running.remove(child)
+            print(f"{_ENDED}{code}", file=child.log)
+            child.log.close()
+            if code == 0:
+                said = self._finished(child.run)
+            elif stopping:
+                said = "stopped, to be resumed"
+            else:
+                self.failed.append(child.run)
+                said = f"failed, see {self._workdir / child.run.name / LOG}"
+            took = format_duration(time.monotonic() - child.started)
+            print(f"{child.run.name}: {said} ({took}); {self._progress()}", flush=True)
+            self._told = time.monotonic()
+        if time.monotonic() - self._told > _TELL and self._running and not stopping:
+            print(self._progress(), flush=True)
+            self._told = time.monotonic()
+
+    def _progress(self) -> str:
+        """How many runs are left, and for how long at the rate so far."""
+        steps, total = self._steps(), sum(run.config.total_steps for run in self._runs)
+        rate = (steps - self._begun_at) / (time.monotonic() - self._began)
+        left = len(self._waiting) + len(self._running)
+        if not left:
+            return "none left"
+        eta = f"ETA {format_duration((total - steps) / rate)}" if rate > 0 else "compiling"
+        return f"{left} of {len(self._runs)} runs left, {100 * steps / total:.0f} % of steps, {eta}"
+
+    def _steps(self) -> int:
+        """Steps taken by all runs; a failed one has nothing left to do."""
+        return sum(
+            run.config.total_steps if run in self.failed else _step(self._workdir / run.name)
+            for run in self._runs
+        )
+
+
+def failure(folder: Path, lines: int) -> str | None:
+    """The last lines of the log of a run that failed; None for one that did not.
+
+    Args:
+      folder: of the run.
+      lines: at most so many.
+    """
+    log = folder / LOG
+    if not log.exists():
+        return None
+    *shown, ended = log.read_text(errors="replace").splitlines() or [""]
+    code = ended.removeprefix(_ENDED)
+    # 128 + the signal: stopped on request, and saved.
+    if ended == code or code in ("0", "130", "143"):
+        return None
+    return "\n".join([*shown[-lines:], ended])
+
+
+def _prepare(run: Run, folder: Path) -> None:
+    """Writes the configuration that the run is started with.
+
+    Raises:
+      ConfigError: the folder holds another run.
+    """
+    path = folder / "config.json"
+    if path.exists() and (folder / "checkpoints").exists():
+        saved = configs.load(path)
+        if hash_of(saved) != run.config_hash:
+            different = configs.changes(saved, run.config)
+            raise ConfigError(
+                f"{folder} holds a run that differs in {different} (saved, asked): use another "
+                "--workdir"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    configs.save(run.config, path)
+
+
+def _pin(process: int, slot: int, slots: int) -> None:
+    """Gives a process its share of the cores, so that the runs do not slow each other."""
+    if not hasattr(os, "sched_setaffinity") or slots == 1:  # not on a Mac
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(process, set(cores[slot::slots]) or {cores[slot % len(cores)]})
+
+
+def _step(folder: Path) -> int:
+    """The last step that a run has logged."""
+    path = folder / "metrics.jsonl"
+    return (
+        max((line.get("step", 0) for line in json_lines(path)), default=0) if path.exists() else 0
+    )

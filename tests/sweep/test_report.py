@@ -1,0 +1,110 @@
+import re
+
+import numpy as np
+import pytest
+from finished import finish
+from PIL import Image
+
+from pals_jax.config import default_config
+from pals_jax.sweep import Grid, Sweep, expand, report, rows
+from pals_jax.sweep.runner import LOG
+
+GAINS = {"CE": 0.0, "PALS": 0.1}
+METHODS = {"CE": {"target.name": "one_hot"}, "PALS": {"target.name": "pals"}}
+
+
+def make(workdir, finished, bootstrap_block=2, subsets=("0.1",)):
+    """A report of three seeds of two variants, of which those in `finished` are finished."""
+    grid = Grid({"seed": (0, 1, 2), "data.subset": subsets}, METHODS)
+    sweep = Sweep("Two targets", (grid,), "CE", bootstrap_block=bootstrap_block)
+    runs = expand(sweep, default_config())
+    found = {}
+    for run in runs:
+        if finished(run):
+            folder = finish(run, workdir, GAINS[run.variant])
+            found[run.name] = rows.of_run(run, folder, bootstrap_block)
+    report.write(sweep, runs, found, workdir)
+    return runs, (workdir / "report.md").read_text(), (workdir / "report.html").read_text()
+
+
+def line(text, start):
+    found = next(row for row in text.splitlines() if row.startswith(f"| {start} |"))
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+def test_scores_and_paired_differences(tmp_path):
+    _, text, _ = make(tmp_path, lambda run: True)
+    assert "6 of 6 runs are finished, 0 failed" in text
+
+    def mean_iou(right):  # of finish(): four images
+        hits, wrong = 4 * right + 6, 4 * 40 - 6
+        return 50 * (hits / (hits + wrong + 80) + 400 / (400 + wrong + 80))
+
+    ce, pals = ([mean_iou(base + seed) for seed in range(3)] for base in (60, 70))
+    cells = line(text, "CE")
+    assert cells[1:4] == ["3", f"{np.mean(ce):.1f} ± {np.std(ce, ddof=1):.1f}", ""]
+    cells = line(text, "PALS")
+    assert cells[2] == f"{np.mean(pals):.1f} ± {np.std(pals, ddof=1):.1f}"
+    assert cells[3] == f"{np.mean(np.subtract(pals, ce)):+.1f}"
+    low, high = map(float, cells[4].split(" to "))
+    assert low <= float(cells[3]) <= high
+    assert cells[-1] == "250 (1.00×)"
+
+
+def test_gain_per_class(tmp_path):
+    _, text, _ = make(tmp_path, lambda run: True)
+    gains = [row for row in text.splitlines() if row.startswith("| PALS |")][1]
+    assert re.fullmatch(r"\| PALS \| \+\d+\.\d \| \+0\.0 \|", gains)
+
+
+def test_the_page_needs_nothing_else(tmp_path):
+    _, text, page = make(tmp_path, lambda run: True, subsets=("0.1", "1.0"))
+    assert "By the number of labels" in text
+    for attribute in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert attribute.startswith(("data:", "#"))
+    assert page.count("data:image/svg+xml") == text.count(".svg)")
+    assert 'name="viewport"' in page
+
+
+def test_the_last_picture_of_each_variant(tmp_path):
+    sweep = Sweep("Two targets", (Grid({"seed": (0, 1)}, METHODS),), "CE")
+    runs = expand(sweep, default_config())
+    found = {run.name: rows.of_run(run, finish(run, tmp_path), 0) for run in runs}
+    for run in runs:
+        panels = tmp_path / run.name / "panels"
+        panels.mkdir()
+        for step in (200, 400):
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(panels / f"step_{step:06d}.png")
+    report.write(sweep, runs, found, tmp_path)
+    shown = re.findall(r"\]\(([^)]*\.png)\)", (tmp_path / "report.md").read_text())
+    assert shown == [f"{v}/seed%3D0/panels/step_000400.png" for v in ("CE", "PALS")]
+    assert (tmp_path / "report.html").read_text().count("data:image/jpeg") == 2
+
+
+def test_what_is_missing_is_said(tmp_path):
+    _, text, _ = make(tmp_path, lambda run: run.variant == "PALS" and run.seed == 0)
+    assert "1 of 6 runs are finished, 0 failed, 5 are still to be run" in text
+    assert "No run of CE, to compare with, is finished yet." in text
+
+
+def test_one_pair_has_no_interval(tmp_path):
+    _, text, _ = make(tmp_path, lambda run: run.seed == 0)
+    assert line(text, "PALS")[4] == "one pair"
+
+
+def test_nothing_finished(tmp_path):
+    _, text, page = make(tmp_path, lambda run: False)
+    assert "0 of 6 runs are finished" in text
+    assert "to be run" in page
+
+
+@pytest.mark.parametrize(
+    ("code", "failed"), [("1", True), ("-9", True), ("0", False), ("130", False)]
+)
+def test_failed_runs_show_the_end_of_their_log(tmp_path, code, failed):
+    name = "CE/subset=0.1/seed=0"
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name / LOG).write_text(f"$ python\nDataError: <mask> is gone\nexit code {code}\n")
+    _, text, page = make(tmp_path, lambda run: run.seed == 1)
+    assert ("## Failed runs" in text) == failed
+    assert ("DataError: &lt;mask&gt; is gone" in page) == failed

@@ -1,0 +1,54 @@
+import pytest
+from finished import finish
+
+from pals_jax.config import default_config
+from pals_jax.errors import ConfigError
+from pals_jax.sweep import Grid, Sweep, expand, rows
+
+
+def runs(**fields):
+    config = default_config()
+    config.update_from_flattened_dict(fields)
+    return expand(Sweep("t", (Grid({"seed": (0, 1)}),), "base"), config)
+
+
+def test_a_row_is_made_of_the_run_files(tmp_path):
+    run, _ = runs()
+    row = rows.of_run(run, finish(run, tmp_path), block=3)
+    assert (row["name"], row["variant"], row["seed"]) == ("base/seed=0", "base", 0)
+    assert row["condition"] == {"data.subset": ""}
+    assert row["seconds_per_step"] == 0.25  # the median of 2, 4 and 8 steps per second
+    assert row["diagnostics"] == [{"step": 2, "target/effective_sources": 9.0}]
+    # Four images in blocks of three.
+    assert row["block_confusion"] == [
+        [[60 + 61 + 62, 40 + 39 + 38], [60, 300]],
+        [[63, 37], [20, 100]],
+    ]
+    assert row["iou"].keys() == {"road", "pole"}
+
+
+def test_rows_are_read_back_and_a_torn_one_is_left_out(tmp_path):
+    first, second = runs()
+    row = rows.of_run(first, finish(first, tmp_path), block=0)
+    rows.append(row, tmp_path)
+    with (tmp_path / rows.FILE).open("a") as file:
+        file.write('{"name": "base/seed=1", "var')  # the process was killed here
+    assert rows.read([first, second], tmp_path) == {first.name: row}
+    other = rows.of_run(second, finish(second, tmp_path), block=0)
+    rows.append(other, tmp_path)
+    assert rows.read([first, second], tmp_path) == {first.name: row, second.name: other}
+
+
+def test_rows_of_another_configuration_are_refused(tmp_path):
+    run, _ = runs()
+    rows.append(rows.of_run(run, finish(run, tmp_path), block=0), tmp_path)
+    with pytest.raises(ConfigError, match=r"base/seed=0 finished with another configuration"):
+        rows.read(runs(total_steps=5), tmp_path)
+
+
+def test_a_damaged_run_is_named(tmp_path):
+    run, _ = runs()
+    folder = finish(run, tmp_path)
+    (folder / "result.json").write_text('{"mean')
+    with pytest.raises(ConfigError, match=f"{run.name} is damaged"):
+        rows.of_run(run, folder, block=0)
