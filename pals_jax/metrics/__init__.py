@@ -6,10 +6,12 @@ host, because float32 counts are exact only up to 2^24.
 
 from pals_jax.metrics.calibration import ECE_BINS, Calibration
 from pals_jax.metrics.confusion import confusion_matrix, iou, mean_iou, pixel_accuracy
+from pals_jax.metrics.scores import ProperScores
 
 __all__ = [
     "ECE_BINS",
     "Calibration",
+    "ProperScores",
     "confusion_matrix",
     "iou",
     "mean_iou",
