@@ -71,7 +71,7 @@ class Boundary(NamedTuple):
         truth = only_classes(labels, num_classes, ignore, valid)
         guess = only_classes(predictions, num_classes, valid=truth < num_classes)
         height, width = valid.any(2).sum(1), valid.any(1).sum(1)
-        distance, most = _distance(height, width, valid.shape[1:])
+        distance, most = distance_of(height, width, valid.shape[1:])
         near_border = _to_border(height, width, valid.shape[1:]) <= distance[:, None, None]
         near_truth, near_guess = (
             near_border | near_contour(edge_counts(index, valid), distance, most)
@@ -109,7 +109,7 @@ class Boundary(NamedTuple):
         return {"iou": per_class, "mean_iou": mean_of_occurring(per_class)}
 
 
-def _distance(
+def distance_of(
     height: Int[Array, "b"], width: Int[Array, "b"], shape: tuple[int, ...]
 ) -> tuple[Int[Array, "b"], int]:
     """d of each image, and the largest that an image of this shape has."""

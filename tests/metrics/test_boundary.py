@@ -7,7 +7,7 @@ from index_maps import draw_maps, padded
 from scipy import ndimage
 
 from pals_jax.metrics import Boundary
-from pals_jax.metrics.boundary import _distance
+from pals_jax.metrics.boundary import distance_of
 
 seeds = st.integers(0, 2**16)
 of_batch = jax.jit(Boundary.of_batch, static_argnums=(2, 3))
@@ -64,7 +64,7 @@ def test_ties_of_the_distance_are_rounded_as_published():
     sizes = np.array([(h, w) for h in range(1, 400, 3) for w in range(1, 400)] + [(0, 0)])
     multiples = [(15 * n, 20 * n) for n in range(1, 60)]  # a diagonal of 25 n
     sizes = np.concatenate([sizes, multiples])
-    found, most = _distance(*np.asarray(sizes).T, (885, 1180))
+    found, most = distance_of(*np.asarray(sizes).T, (885, 1180))
     expected = [max(1, round(0.02 * np.hypot(*size))) for size in sizes]
     np.testing.assert_array_equal(found, expected)
     assert most == max(expected)
