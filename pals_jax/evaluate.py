@@ -1,9 +1,7 @@
-"""Evaluation: every image of a split once, at its own full resolution, in one confusion matrix."""
+"""Evaluation: every image of a split once, at its own full resolution."""
 
 import functools
-import importlib.metadata
 import json
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
-import pals_jax
 from pals_jax import config as configs
 from pals_jax import data, inference, metrics, networks, sharding
 from pals_jax.checkpoints import Meta
@@ -22,22 +20,32 @@ from pals_jax.files import write_atomically
 from pals_jax.models import Apply
 from pals_jax.run_data import check_example
 from pals_jax.state import Network
-
-_REPORTED_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+from pals_jax.versions import versions
 
 
 class Evaluation(NamedTuple):
-    """Sums over a split.
+    """The confusion of each image of a split, and sums over all of them.
 
     Attributes:
-      confusion: [K,K] int64, rows = truth.
-      calibration: of the top-1 probability.
       ids: of the images, sorted.
+      confusions: [N,K,K] int32 in the order of `ids`, rows = truth.
+      calibration: of the top-1 probability.
+      scores: of the probabilities.
+      boundary: at each class's contours.
+      trimap: at the contours of the truth.
     """
 
-    confusion: np.ndarray
-    calibration: metrics.Calibration
     ids: list[str]
+    confusions: np.ndarray
+    calibration: metrics.Calibration
+    scores: metrics.ProperScores
+    boundary: metrics.Boundary
+    trimap: metrics.Trimap
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """[K,K] int64 of the whole split."""
+        return self.confusions.sum(0, dtype=np.int64)
 
     @property
     def mean_iou(self) -> float:
@@ -75,16 +83,31 @@ def evaluate_network(
         check_example(config.split, example, num_classes, ignore)
         for example in data.read_ahead(examples)
     )
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    calibration = metrics.Calibration.empty()
     ids: list[str] = []
+    confusions = [np.zeros((0, num_classes, num_classes), np.int32)]
+    calibration, scores = metrics.Calibration.empty(), metrics.ProperScores.empty()
+    boundary, trimap = metrics.Boundary.empty(num_classes), metrics.Trimap.empty(num_classes)
     for batch in inference.padded_batches(checked, shapes, rows, ignore):
         image, valid, label = sharding.shard_batch((batch.image, batch.valid, batch.label), mesh)
-        counted, calibrated = count(network, image, valid, label)
-        confusion += np.asarray(counted, np.int64)
-        calibration = calibration.merge(calibrated)
+        counts = count(network, image, valid, label)
         ids += batch.ids
-    return Evaluation(confusion, calibration, sorted(ids))
+        confusions.append(np.asarray(counts.confusions)[: len(batch.ids)])
+        calibration = calibration.merge(counts.calibration)
+        scores = scores.merge(counts.scores)
+        boundary = boundary.merge(counts.boundary)
+        trimap = trimap.merge(counts.trimap)
+    in_order = np.concatenate(confusions)[np.argsort(ids)]
+    return Evaluation(sorted(ids), in_order, calibration, scores, boundary, trimap)
+
+
+class _Counts(NamedTuple):
+    """An `Evaluation` of one batch, on the device; its last images may be filler, without an id."""
+
+    confusions: Int[Array, "b k k"]
+    calibration: metrics.Calibration
+    scores: metrics.ProperScores
+    boundary: metrics.Boundary
+    trimap: metrics.Trimap
 
 
 @functools.lru_cache(maxsize=4)
@@ -92,11 +115,18 @@ def _counter(apply: Apply, num_classes: int, ignore: int, mean: tuple, std: tupl
     """The jitted count of one batch, kept so that the evaluations of a run compile it once."""
 
     @jax.jit
-    def count(network: Network, image, valid, label):
+    def count(network: Network, image, valid, label) -> _Counts:
         probs = inference.probabilities(apply, network, image, valid, mean, std)
         predictions = jnp.argmax(probs, axis=-1)
-        confusion = metrics.confusion_matrix(label, predictions, num_classes, ignore)
-        return confusion, metrics.Calibration.of_batch(probs, label, ignore)
+        return _Counts(
+            jax.vmap(lambda y, p: metrics.confusion_matrix(y, p, num_classes, ignore))(
+                label, predictions
+            ),
+            metrics.Calibration.of_batch(probs, label, ignore),
+            metrics.ProperScores.of_batch(probs, label, ignore),
+            metrics.Boundary.of_batch(label, predictions, num_classes, ignore, valid),
+            metrics.Trimap.of_batch(label, predictions, num_classes, ignore, valid),
+        )
 
     return count
 
@@ -149,9 +179,8 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     )
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
     found = result(evaluation, meta, config, step) | {"data_root": config.data.root}
-    path = workdir / f"result_{config.eval.split}_{step}.json"
     try:
-        write_atomically(path, json.dumps(found, indent=2) + "\n")
+        path = write(found, evaluation, workdir, suffix=f"_{config.eval.split}_{step}")
     finally:
         print(table(found))  # also where the disk is full
     print(f"wrote {path}")
@@ -181,8 +210,30 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
         )
 
 
+def write(found: dict[str, Any], evaluation: Evaluation, workdir: Path, suffix: str = "") -> Path:
+    """Writes a result to result{suffix}.json and, before it, so that it implies them, the
+    confusions of the images to per_image{suffix}.jsonl: {"id", "confusion"} a line, sorted by id.
+
+    Args:
+      found: see `result`.
+      evaluation: that it is of.
+      workdir: where to.
+      suffix: of both names.
+
+    Returns:
+      The path of the result.
+    """
+    pairs = zip(evaluation.ids, evaluation.confusions.tolist(), strict=True)
+    lines = [json.dumps({"id": name, "confusion": confusion}) + "\n" for name, confusion in pairs]
+    write_atomically(workdir / f"per_image{suffix}.jsonl", "".join(lines))
+    path = workdir / f"result{suffix}.json"
+    write_atomically(path, json.dumps(found, indent=2) + "\n")
+    return path
+
+
 def result(evaluation: Evaluation, meta: Meta, config: ConfigDict, step: int) -> dict[str, Any]:
-    """What a result file says, as JSON values; a class that does not occur has IoU null.
+    """What a result file says, as JSON values; a class that does not occur has IoU null, and what
+    nothing was counted for is null.
 
     Args:
       evaluation: sums over the split.
@@ -190,13 +241,22 @@ def result(evaluation: Evaluation, meta: Meta, config: ConfigDict, step: int) ->
       config: resolved.
       step: of the checkpoint.
     """
-    per_class = metrics.iou(evaluation.confusion)
-    calibration = evaluation.calibration.result()
+    calibration, scores = evaluation.calibration.result(), evaluation.scores.result()
+    boundary, trimap = evaluation.boundary.result(), evaluation.trimap.result()
+
+    def by_class(values: np.ndarray) -> dict[str, float | None]:
+        return dict(zip(meta.classes, map(_or_none, values), strict=True))
+
     return {
         "mean_iou": _or_none(evaluation.mean_iou),
-        "iou": dict(zip(meta.classes, map(_or_none, per_class), strict=True)),
+        "iou": by_class(metrics.iou(evaluation.confusion)),
         "pixel_accuracy": _or_none(metrics.pixel_accuracy(evaluation.confusion)),
         "ece": _or_none(calibration["ece"]),
+        "nll": _or_none(scores["nll"]),
+        "brier": _or_none(scores["brier"]),
+        "mean_boundary_iou": _or_none(boundary["mean_iou"]),
+        "boundary_iou": by_class(boundary["iou"]),
+        "trimap": {width: _or_none(value) for width, value in trimap.items()},
         "split": config.eval.split,
         "images": len(evaluation.ids),
         "ids_hash": data.ids_hash(evaluation.ids),
@@ -213,34 +273,34 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
-    return {
-        "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
-        "pals_jax": pals_jax.__version__,
-        **{package: importlib.metadata.version(package) for package in _REPORTED_PACKAGES},
-    }
-
-
 def table(found: dict[str, Any]) -> str:
-    """A result as text: IoU per class with its share of the true pixels, then the totals."""
+    """A result as text: IoU per class, its share of the true pixels and its boundary IoU, then the
+    totals. What the results of earlier versions lack is n/a.
+    """
     width = max(len("class"), *(len(name) for name in found["iou"]))
     pixels = np.sum(found["confusion"], axis=1)
     shares = 100 * pixels / max(pixels.sum(), 1)
+    boundary = found.get("boundary_iou", {})
     lines = [
         f"{found['split']}: {found['images']} images at full resolution, "
         f"checkpoint {found['checkpoint_step']}",
-        f"{'class':<{width}}  IoU %  pixels %",
+        f"{'class':<{width}}  IoU %  pixels %  boundary IoU %",
     ]
     for (name, value), share in zip(found["iou"].items(), shares, strict=True):
-        lines.append(f"{name:<{width}}  {_percent(value):>5}  {share:8.2f}")
+        at_boundary = _percent(boundary.get(name))
+        lines.append(f"{name:<{width}}  {_percent(value):>5}  {share:8.2f}  {at_boundary:>14}")
+    mean_boundary = _percent(found.get("mean_boundary_iou"))
     lines += [
-        f"{'mIoU':<{width}}  {_percent(found['mean_iou']):>5}",
-        f"pixel accuracy {_percent(found['pixel_accuracy'])} %, ECE {_percent(found['ece'])} %",
+        f"{'mIoU':<{width}}  {_percent(found['mean_iou']):>5}  {'':8}  {mean_boundary:>14}",
+        f"pixel accuracy {_percent(found['pixel_accuracy'])} %, ECE {_percent(found['ece'])} %, "
+        f"NLL {_score(found.get('nll'))}, Brier {_score(found.get('brier'))}",
     ]
     return "\n".join(lines)
 
 
 def _percent(share: float | None) -> str:
     return "n/a" if share is None else f"{100 * share:.1f}"
+
+
+def _score(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

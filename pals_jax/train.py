@@ -5,7 +5,6 @@ that it is finished.
 """
 
 import contextlib
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -21,7 +20,6 @@ from pals_jax import config as configs
 from pals_jax import data, evaluate, networks, sharding, state, visualize, writers
 from pals_jax.checkpoints import Checkpoints, Meta
 from pals_jax.errors import ConfigError
-from pals_jax.files import write_atomically
 from pals_jax.interrupt import Interrupted, StopSignal
 from pals_jax.models import Apply
 from pals_jax.objectives import OBJECTIVES, Supervised
@@ -269,7 +267,7 @@ class _Run:
                     raise self._stopped(stop.signum)
 
     def report(self) -> dict[str, Any]:
-        """Evaluates the checkpoint that `config.eval.checkpoint` names and writes result.json."""
+        """Evaluates the checkpoint that `config.eval.checkpoint` names and writes the result."""
         config = self.config
         step = self.checkpoints.find(config.eval.checkpoint)
         _, network, meta = networks.restore(self.checkpoints, step, self.mesh)
@@ -282,9 +280,10 @@ class _Run:
             "train_images": len(self.data.ids),
             "train_ids_hash": data.ids_hash(self.data.ids),
         }
-        write_atomically(self.workdir / "result.json", json.dumps(result, indent=2) + "\n")
+        evaluate.write(result, evaluation, self.workdir)
         print(evaluate.table(result))
-        written = ("result.json", "metrics.jsonl", "panels", "tensorboard", "checkpoints")
+        files = ("result.json", "per_image.jsonl", "metrics.jsonl")
+        written = (*files, "panels", "tensorboard", "checkpoints")
         print(
             "wrote "
             + ", ".join(str(self.workdir / n) for n in written if (self.workdir / n).exists())

@@ -11,7 +11,12 @@ from pals_jax.checkpoints import Meta
 from pals_jax.state import Network
 
 EVALUATION = evaluate.Evaluation(
-    np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]]), metrics.Calibration.empty(), ["b", "a"]
+    ["a", "b"],
+    np.array([[[3, 1, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 0], [2, 4, 0], [0, 0, 0]]]),
+    metrics.Calibration.empty(),
+    metrics.ProperScores(np.array(10.0), np.array(4.5), np.array(2.5)),
+    metrics.Boundary(np.array([3, 0, 0]), np.array([4, 2, 0]), np.array([5, 1, 0])),
+    metrics.Trimap.empty(3),
 )
 
 
@@ -65,7 +70,22 @@ def test_mixed_sizes_count_every_pixel_once_at_full_resolution(network):
     np.testing.assert_array_equal(found.confusion, by_hand(network, examples))
     assert (found.confusion.sum(0) > 0).sum() > 1  # the network does not say one class only
     assert found.ids == sorted(e["id"] for e in examples)
-    assert found.calibration.pixels.sum() == found.confusion.sum()
+    assert found.calibration.pixels.sum() == found.scores.pixels == found.confusion.sum()
+
+
+def assert_same(found, other):
+    assert found.ids == other.ids
+    np.testing.assert_array_equal(found.confusions, other.confusions)
+    for name in ("boundary", "trimap", "calibration", "scores"):
+        for one, another in zip(getattr(found, name), getattr(other, name), strict=True):
+            np.testing.assert_allclose(one, another, rtol=1e-5, err_msg=name)
+
+
+def test_the_confusion_of_each_image_stands_beside_its_id(network):
+    examples = [draw_example(i, size) for i, size in enumerate(MIXED)]
+    found = evaluated(network, examples[::-1], batch_size=2, max_shapes=4)
+    for example, confusion in zip(examples, found.confusions, strict=True):
+        np.testing.assert_array_equal(confusion, by_hand(network, [example]))
 
 
 def test_padding_is_never_counted(network):
@@ -73,8 +93,8 @@ def test_padding_is_never_counted(network):
     found = evaluated(network, examples, batch_size=2, max_shapes=1)
     truth = np.concatenate([example["label"].ravel() for example in examples])
     np.testing.assert_array_equal(found.confusion.sum(1), np.bincount(truth, minlength=256)[:3])
-    alone = evaluated(network, [examples[0]], batch_size=3)  # filled up with empty images
-    np.testing.assert_array_equal(alone.confusion, by_hand(network, examples[:1]))
+    # A batch for four devices is filled up with three empty images.
+    assert_same(evaluated(network, examples[:1], devices=4), evaluated(network, examples[:1]))
 
 
 @pytest.mark.parametrize("value", [-1, 9])
@@ -96,8 +116,7 @@ def test_four_devices_agree_with_one(network):
     examples = [draw_example(i, size) for i, size in enumerate(MIXED)]
     one = evaluated(network, examples, batch_size=2)
     four = evaluated(network, examples, devices=4, batch_size=2)
-    np.testing.assert_array_equal(one.confusion, four.confusion)
-    np.testing.assert_allclose(one.calibration.confidence, four.calibration.confidence, rtol=1e-5)
+    assert_same(one, four)
 
 
 def test_other_classes_than_those_of_the_network_are_refused(network):
@@ -121,9 +140,39 @@ def test_result_is_json_and_a_missing_class_is_null(network):
     assert json.loads(json.dumps(found)) == found
     assert found["iou"]["sky"] is None
     assert found["mean_iou"] == pytest.approx((3 / 6 + 4 / 7) / 2)
+    assert found["boundary_iou"] == {"ground": 0.5, "wall": 0, "sky": None}
+    assert found["mean_boundary_iou"] == 0.25
+    assert (found["nll"], found["brier"]) == (0.45, 0.25)
+    assert found["trimap"] == dict.fromkeys(["1", "2", "4", "8", "16"])
     shown = evaluate.table(found)
-    assert "50.0" in shown
     assert "checkpoint 7" in shown
+    assert "\nground   50.0     40.00            50.0\n" in shown
+    assert "\nmIoU     53.6                     25.0\n" in shown
+    assert shown.endswith("ECE n/a %, NLL 0.450, Brier 0.250")
+
+
+def test_results_of_earlier_versions_are_shown(network):
+    config = configs.resolve(configs.default_config())
+    found = evaluate.result(EVALUATION, network[2], config, step=7)
+    for later in ("nll", "brier", "boundary_iou", "mean_boundary_iou", "trimap"):
+        del found[later]
+    assert "\nground   50.0     40.00             n/a\n" in evaluate.table(found)
+
+
+def test_a_result_implies_the_confusions_of_its_images(network, tmp_path, monkeypatch):
+    evaluate.write({"split": "val"}, EVALUATION, tmp_path, "_val_7")
+    lines = (tmp_path / "per_image_val_7.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["a", "b"]
+    assert json.loads(lines[1])["confusion"] == EVALUATION.confusions[1].tolist()
+    assert json.loads((tmp_path / "result_val_7.json").read_text()) == {"split": "val"}
+
+    def full(path, text):
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr(evaluate, "write_atomically", full)
+    with pytest.raises(OSError, match="no space"):
+        evaluate.write({}, EVALUATION, tmp_path)
+    assert not (tmp_path / "result.json").exists()
 
 
 @pytest.mark.parametrize(

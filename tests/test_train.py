@@ -84,6 +84,9 @@ def test_a_run_writes_what_the_contract_names(config, run_data, tmp_path, capsys
     assert sum(map(sum, result["confusion"])) == sum(
         (draw_example(seed)["label"] != 255).sum() for seed in range(3)
     )
+    images = [json.loads(line) for line in (tmp_path / "per_image.jsonl").read_text().splitlines()]
+    assert [image["id"] for image in images] == ["image0", "image1", "image2"]
+    assert np.sum([image["confusion"] for image in images], axis=0).tolist() == result["confusion"]
     assert set(result["iou"]) == {"ground", "wall", "sky"}
     assert {"mean_iou", "pixel_accuracy", "ece", "split", "checkpoint_step", "seed"} <= set(result)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
