@@ -69,7 +69,7 @@ def evaluate_network(
     """
     num_classes, ignore = len(meta.classes), meta.ignore
     mean, std = tuple(meta.model["mean"]), tuple(meta.model["std"])
-    count = _counter(apply, num_classes, ignore, mean, std)
+    count = _counter(apply, num_classes, ignore, mean, std, meta.downsample)
     shapes, rows = inference.plan(inference.sizes_of(examples), num_classes, config, mesh)
     checked = (
         check_example(config.split, example, num_classes, ignore)
@@ -88,12 +88,12 @@ def evaluate_network(
 
 
 @functools.lru_cache(maxsize=4)
-def _counter(apply: Apply, num_classes: int, ignore: int, mean: tuple, std: tuple):
+def _counter(apply: Apply, num_classes: int, ignore: int, mean: tuple, std: tuple, downsample: int):
     """The jitted count of one batch, kept so that the evaluations of a run compile it once."""
 
     @jax.jit
     def count(network: Network, image, valid, label):
-        probs = inference.probabilities(apply, network, image, valid, mean, std)
+        probs = inference.probabilities(apply, network, image, valid, mean, std, downsample)
         predictions = jnp.argmax(probs, axis=-1)
         confusion = metrics.confusion_matrix(label, predictions, num_classes, ignore)
         return confusion, metrics.Calibration.of_batch(probs, label, ignore)

@@ -18,8 +18,9 @@ from jaxtyping import Array, Bool, Float
 from ml_collections import ConfigDict
 
 from pals_jax import data
+from pals_jax.downsample import box_downsample
 from pals_jax.models import Apply
-from pals_jax.resize import upsample
+from pals_jax.resize import grid_factor, upsample_by
 from pals_jax.state import Network
 from pals_jax.step import normalise
 
@@ -166,9 +167,10 @@ def probabilities(
     valid: Bool[Array, "b h w"],
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    downsample: int = 1,
 ) -> Float[Array, "b h w k"]:
     """Class probabilities in evaluation mode at the resolution of the image: softmax of the
-    upsampled logits.
+    logits, which are upsampled in one step whatever the network saw.
 
     Args:
       apply: the pure function of the network.
@@ -177,10 +179,18 @@ def probabilities(
       valid: False in the padding, which is set to the mean colour.
       mean: of the normalisation that the network was trained with.
       std: likewise.
+      downsample: factor by which the network was trained on smaller images.
     """
-    normalised = jnp.where(valid[..., None], normalise(image, mean, std), 0)
-    outputs, _ = apply(network.params, network.statistics, normalised, train=False, valid=valid)
-    return jax.nn.softmax(upsample(outputs.logits, (image.shape[1], image.shape[2]), valid))
+    size = (image.shape[1], image.shape[2])
+    cells = valid[:, ::downsample, ::downsample]  # of what the network sees, those with a pixel
+    seen = jnp.where(
+        cells[..., None], box_downsample(normalise(image, mean, std), downsample, valid), 0
+    )
+    outputs, _ = apply(network.params, network.statistics, seen, train=False, valid=cells)
+    logits = outputs.logits.astype(jnp.float32)
+    grid = (logits.shape[1], logits.shape[2])
+    stride = downsample * grid_factor((cells.shape[1], cells.shape[2]), grid)
+    return jax.nn.softmax(upsample_by(logits, stride, size, valid[:, ::stride, ::stride]))
 
 
 def rows_per_shape(
