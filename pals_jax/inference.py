@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from pals_jax import data
 from pals_jax.downsample import box_downsample
 from pals_jax.models import Apply
-from pals_jax.resize import grid_factor, upsample_by
+from pals_jax.resize import upsample
 from pals_jax.state import Network
 from pals_jax.step import normalise
 
@@ -170,7 +170,7 @@ def probabilities(
     downsample: int = 1,
 ) -> Float[Array, "b h w k"]:
     """Class probabilities in evaluation mode at the resolution of the image: softmax of the
-    logits, which are upsampled in one step whatever the network saw.
+    upsampled logits.
 
     Args:
       apply: the pure function of the network.
@@ -181,16 +181,13 @@ def probabilities(
       std: likewise.
       downsample: factor by which the network was trained on smaller images.
     """
-    size = (image.shape[1], image.shape[2])
     cells = valid[:, ::downsample, ::downsample]  # of what the network sees, those with a pixel
     seen = jnp.where(
         cells[..., None], box_downsample(normalise(image, mean, std), downsample, valid), 0
     )
     outputs, _ = apply(network.params, network.statistics, seen, train=False, valid=cells)
-    logits = outputs.logits.astype(jnp.float32)
-    grid = (logits.shape[1], logits.shape[2])
-    stride = downsample * grid_factor((cells.shape[1], cells.shape[2]), grid)
-    return jax.nn.softmax(upsample_by(logits, stride, size, valid[:, ::stride, ::stride]))
+    size = (image.shape[1], image.shape[2])
+    return jax.nn.softmax(upsample(outputs.logits, size, valid, downsample))
 
 
 def rows_per_shape(

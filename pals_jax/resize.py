@@ -42,6 +42,7 @@ def upsample(
     array: Float[Array, "b h w c"],
     size: tuple[int, int],
     valid: Bool[Array, "b H W"] | None = None,
+    downsample: int = 1,
 ) -> Float[Array, "b H W c"]:
     """Bilinear upsampling in float32 with half-pixel centres, by the factor between the grids.
 
@@ -50,10 +51,12 @@ def upsample(
       size: (H, W).
       valid: False where an image is padded at the right or the bottom: what lies there does not
         reach the valid pixels. None for no padding.
+      downsample: factor from (H, W) to what the network saw, whose grid this is.
     """
-    grid = (array.shape[1], array.shape[2])
-    cells = None if valid is None else on_grid(valid, grid)
-    return upsample_by(array.astype(jnp.float32), grid_factor(size, grid), size, cells)
+    seen = (-(-size[0] // downsample), -(-size[1] // downsample))
+    factor = downsample * grid_factor(seen, (array.shape[1], array.shape[2]))
+    cells = None if valid is None else valid[:, ::factor, ::factor]
+    return upsample_by(array.astype(jnp.float32), factor, size, cells)
 
 
 def upsample_by(
