@@ -2,7 +2,7 @@
 
 A checkpoint holds five items: "networks" (what evaluation needs), "training" (optimiser and
 target), "iterator" (the position in the data), "meta" (what the network is: model configuration,
-class names, palette, normalisation) and "checksums" (CRC-32 of each of these).
+class names, palette, normalisation, down-sampling) and "checksums" (CRC-32 of each of these).
 """
 
 import dataclasses
@@ -42,6 +42,7 @@ class Meta:
       classes: K names.
       palette: K colours (r, g, b) in 0..255.
       ignore: index of pixels without a label.
+      downsample: factor by which images were down-sampled; checkpoints of older versions have none.
     """
 
     model: dict[str, Any]
@@ -49,6 +50,7 @@ class Meta:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     ignore: int
+    downsample: int = 1
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Meta":

@@ -18,7 +18,7 @@ from pals_jax.data.subsets import is_list
 from pals_jax.errors import ConfigError, OptionError
 from pals_jax.files import write_atomically
 from pals_jax.models import MODELS
-from pals_jax.objectives import OBJECTIVES
+from pals_jax.objectives import LABEL_DOWNSAMPLING, OBJECTIVES
 from pals_jax.targets import TARGETS
 
 # Fields that may differ between the parts of an interrupted run, because they do not alter what it
@@ -38,6 +38,7 @@ _AT_LEAST_ONE = (
     "eval.every",
     "eval.batch_size",
     "eval.max_shapes",
+    "data.downsample",
     "model.width",
     "model.decoder_channels",
 )
@@ -88,6 +89,10 @@ def default_config() -> ConfigDict:
     config.data.scale = (0.5, 2.0)  # range of the random scale
     config.data.flip = True
     config.data.photometric = True
+    # Whole factor by which crops are down-sampled last; options of targets that count pixels count
+    # those that are left. Evaluation stays at full resolution.
+    config.data.downsample = 1
+    config.data.label_downsampling = "soft"  # shares of the classes, or nearest
     config.data.workers = 0  # processes that load and augment; 0 = threads of this one
 
     config.model = ConfigDict()
@@ -259,8 +264,14 @@ def _check_values(config: ConfigDict) -> None:
     crop = config.data.crop_size
     require(len(crop) == 2 and all(side >= 1 for side in crop),
           "data.crop_size", "(height, width) in whole pixels")  # fmt: skip
-    require(not any(side % config.model.output_stride for side in crop), "data.crop_size",
-          f"multiples of config.model.output_stride = {config.model.output_stride}")  # fmt: skip
+    stride, factor = config.model.output_stride, config.data.downsample
+    unit = stride * factor
+    fitting = tuple(unit * max(1, round(side / unit)) for side in crop)
+    times = f" times config.data.downsample = {factor}" if factor > 1 else ""
+    require(not any(side % unit for side in crop), "data.crop_size",
+          f"multiples of config.model.output_stride = {stride}{times}, as {fitting}")  # fmt: skip
+    require(config.data.label_downsampling in LABEL_DOWNSAMPLING, "data.label_downsampling",
+          f"one of {LABEL_DOWNSAMPLING}")  # fmt: skip
     scale = config.data.scale
     require(
         len(scale) == 2 and 0 < scale[0] <= scale[1],

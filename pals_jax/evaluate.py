@@ -77,7 +77,7 @@ def evaluate_network(
     """
     num_classes, ignore = len(meta.classes), meta.ignore
     mean, std = tuple(meta.model["mean"]), tuple(meta.model["std"])
-    count = _counter(apply, num_classes, ignore, mean, std)
+    count = _counter(apply, num_classes, ignore, mean, std, meta.downsample)
     shapes, rows = inference.plan(inference.sizes_of(examples), num_classes, config, mesh)
     checked = (
         check_example(config.split, example, num_classes, ignore)
@@ -111,12 +111,12 @@ class _Counts(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def _counter(apply: Apply, num_classes: int, ignore: int, mean: tuple, std: tuple):
+def _counter(apply: Apply, num_classes: int, ignore: int, mean: tuple, std: tuple, downsample: int):
     """The jitted count of one batch, kept so that the evaluations of a run compile it once."""
 
     @jax.jit
     def count(network: Network, image, valid, label) -> _Counts:
-        probs = inference.probabilities(apply, network, image, valid, mean, std)
+        probs = inference.probabilities(apply, network, image, valid, mean, std, downsample)
         predictions = jnp.argmax(probs, axis=-1)
         return _Counts(
             jax.vmap(lambda y, p: metrics.confusion_matrix(y, p, num_classes, ignore))(

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float
 from ml_collections import ConfigDict
 
 from pals_jax import data
+from pals_jax.downsample import box_downsample
 from pals_jax.models import Apply
 from pals_jax.resize import upsample
 from pals_jax.state import Network
@@ -166,6 +167,7 @@ def probabilities(
     valid: Bool[Array, "b h w"],
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    downsample: int = 1,
 ) -> Float[Array, "b h w k"]:
     """Class probabilities in evaluation mode at the resolution of the image: softmax of the
     upsampled logits.
@@ -177,10 +179,15 @@ def probabilities(
       valid: False in the padding, which is set to the mean colour.
       mean: of the normalisation that the network was trained with.
       std: likewise.
+      downsample: factor by which the network was trained on smaller images.
     """
-    normalised = jnp.where(valid[..., None], normalise(image, mean, std), 0)
-    outputs, _ = apply(network.params, network.statistics, normalised, train=False, valid=valid)
-    return jax.nn.softmax(upsample(outputs.logits, (image.shape[1], image.shape[2]), valid))
+    cells = valid[:, ::downsample, ::downsample]  # of what the network sees, those with a pixel
+    seen = jnp.where(
+        cells[..., None], box_downsample(normalise(image, mean, std), downsample, valid), 0
+    )
+    outputs, _ = apply(network.params, network.statistics, seen, train=False, valid=cells)
+    size = (image.shape[1], image.shape[2])
+    return jax.nn.softmax(upsample(outputs.logits, size, valid, downsample))
 
 
 def rows_per_shape(

@@ -52,17 +52,19 @@ def restore_chosen(
 
     Raises:
       CheckpointError: there is no such checkpoint.
-      ConfigError: `config.model` is that of another network.
+      ConfigError: `config.model` or `config.data.downsample` is that of another network.
     """
     with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.find(config.eval.checkpoint)
         apply, network, meta = restore(checkpoints, step, mesh)
-    for field, asked in config.model.items():
+    compared = [(f"model.{name}", asked, meta.model[name]) for name, asked in config.model.items()]
+    compared.append(("data.downsample", config.data.downsample, meta.downsample))
+    for field, asked, trained in compared:
         asked = list(asked) if isinstance(asked, tuple) else asked
-        if asked != meta.model[field]:
+        if asked != trained:
             raise ConfigError(
-                f"config.model.{field} is {asked!r}, but the network in {workdir} has "
-                f"{meta.model[field]!r}: leave config.model as it was trained"
+                f"config.{field} is {asked!r}, but the network in {workdir} has {trained!r}: leave "
+                f"config.{field} as it was trained"
             )
     return step, apply, network, meta
 

@@ -106,7 +106,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     @jax.jit
     def classify(network, image, valid):
         probs = inference.probabilities(
-            apply, network, image, valid, meta.model["mean"], meta.model["std"]
+            apply, network, image, valid, meta.model["mean"], meta.model["std"], meta.downsample
         )
         return jnp.argmax(probs, axis=-1)
 

@@ -42,6 +42,7 @@ def upsample(
     array: Float[Array, "b h w c"],
     size: tuple[int, int],
     valid: Bool[Array, "b H W"] | None = None,
+    downsample: int = 1,
 ) -> Float[Array, "b H W c"]:
     """Bilinear upsampling in float32 with half-pixel centres, by the factor between the grids.
 
@@ -50,10 +51,12 @@ def upsample(
       size: (H, W).
       valid: False where an image is padded at the right or the bottom: what lies there does not
         reach the valid pixels. None for no padding.
+      downsample: factor from (H, W) to what the network saw, whose grid this is.
     """
-    grid = (array.shape[1], array.shape[2])
-    cells = None if valid is None else on_grid(valid, grid)
-    return upsample_by(array.astype(jnp.float32), grid_factor(size, grid), size, cells)
+    seen = (-(-size[0] // downsample), -(-size[1] // downsample))
+    factor = downsample * grid_factor(seen, (array.shape[1], array.shape[2]))
+    cells = None if valid is None else valid[:, ::factor, ::factor]
+    return upsample_by(array.astype(jnp.float32), factor, size, cells)
 
 
 def upsample_by(
@@ -69,20 +72,26 @@ def upsample_by(
     beyond the border of an image.
     """
     if valid is not None:
-        for axis, count in ((1, valid.any(2).sum(1)), (2, valid.any(1).sum(1))):
-            last = jnp.maximum(count - 1, 0)
-            nearest = jnp.minimum(jnp.arange(array.shape[axis]), last[:, None])
-            shape = (-1, *(array.shape[axis] if i == axis else 1 for i in (1, 2)), 1)
-            array = jnp.take_along_axis(array, nearest.reshape(shape), axis)
+        array = extend(array, valid)
     batch, rows, columns, channels = array.shape
     shape = (batch, rows * factor, columns * factor, channels)
     return jax.image.resize(array, shape, "linear")[:, : size[0], : size[1]]
 
 
-def box_sum(array: Float[Array, "b h w c"], factor: int) -> Float[Array, "b H W c"]:
+def extend(array: Float[Array, "b h w c"], valid: Bool[Array, "b h w"]) -> Float[Array, "b h w c"]:
+    """Where `valid`, a rectangle in the top left corner, is False: the nearest valid cell."""
+    for axis, count in ((1, valid.any(2).sum(1)), (2, valid.any(1).sum(1))):
+        last = jnp.maximum(count - 1, 0)
+        nearest = jnp.minimum(jnp.arange(array.shape[axis]), last[:, None])
+        shape = (-1, *(array.shape[axis] if i == axis else 1 for i in (1, 2)), 1)
+        array = jnp.take_along_axis(array, nearest.reshape(shape), axis)
+    return array
+
+
+def box_sum(array: Float[Array, "*b h w c"], factor: int) -> Float[Array, "*b H W c"]:
     """Sums over factor × factor cells; what the last cells lack at the border counts as 0."""
-    batch, height, width, channels = array.shape
+    *batch, height, width, channels = array.shape
     rows, columns = -(-height // factor), -(-width // factor)
-    padding = ((0, 0), (0, rows * factor - height), (0, columns * factor - width), (0, 0))
-    blocks = jnp.pad(array, padding).reshape(batch, rows, factor, columns, factor, channels)
-    return blocks.sum((2, 4))
+    missing = ((0, rows * factor - height), (0, columns * factor - width), (0, 0))
+    padded = jnp.pad(array, (*((0, 0) for _ in batch), *missing))
+    return padded.reshape(*batch, rows, factor, columns, factor, channels).sum((-4, -2))

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from pals_jax import optimizer as optimizers
 from pals_jax import sharding
+from pals_jax.downsample import box_downsample
 from pals_jax.models import Apply
 from pals_jax.objectives import Supervised
 from pals_jax.state import Network, TrainState, tree_finite
@@ -26,6 +27,12 @@ def normalise(
     """(x - mean) / std in float32, with x in [0, 1]: uint8 images are divided by 255 first."""
     scaled = images.astype(jnp.float32) / (255.0 if images.dtype == jnp.uint8 else 1.0)
     return (scaled - jnp.array(mean)) / jnp.array(std)
+
+
+def _prepare(images: Array, config: ConfigDict) -> Float[Array, "b h w 3"]:
+    """Images of a batch as the network and the targets see them."""
+    images = normalise(images, config.model.mean, config.model.std)
+    return box_downsample(images, config.data.downsample)
 
 
 def make_train_step(
@@ -61,9 +68,7 @@ def make_train_step(
         params = {name: network.params for name, network in state.networks.items()}
 
         def loss_of_part(params, statistics, target_state, part):
-            part["labeled"]["image"] = normalise(
-                part["labeled"]["image"], config.model.mean, config.model.std
-            )
+            part["labeled"]["image"] = _prepare(part["labeled"]["image"], config)
             networks = {name: Network(params[name], statistics[name]) for name in params}
             return objective.loss(
                 apply, networks, part, mass, target_state, progress, state.previous
@@ -143,7 +148,7 @@ def make_inspection(
 
     def inspect(state: TrainState, batch: Batch):
         labeled = batch["labeled"]
-        image = normalise(labeled["image"], config.model.mean, config.model.std)
+        image = _prepare(labeled["image"], config)
         progress = state.step / config.total_steps
         batch = {**batch, "labeled": {**labeled, "image": image}}
         return objective.inspect(

@@ -152,7 +152,12 @@ class _Run:
         self.config, self.workdir, self.data = config, workdir, run_data
         self.checkpoints, self.mesh = checkpoints, mesh
         self.meta = Meta(
-            config.model.to_dict(), dataset.name, dataset.classes, dataset.palette, dataset.ignore
+            config.model.to_dict(),
+            dataset.name,
+            dataset.classes,
+            dataset.palette,
+            dataset.ignore,
+            config.data.downsample,
         )
         self.objective: Supervised = OBJECTIVES[config.objective].create(
             config, len(dataset.classes), dataset.ignore
@@ -366,9 +371,11 @@ class _Run:
             np.asarray(part["labeled"]["image"][shown]),
             np.asarray(part["labeled"]["label"][shown]),
             probs[shown].argmax(-1),
-            soft.probs[shown],
+            # Of a pixel that is labelled in part, the label as such.
+            (soft.probs / np.maximum(soft.mass, 1e-12)[..., None])[shown],
             self.meta.classes,
             self.meta.palette,
+            self.meta.downsample,
         )
         writer.images(self.step, {"training": picture})
         path = self.workdir / "panels" / f"step_{self.step:06d}.png"

@@ -98,20 +98,27 @@ def training_panel(
     soft_labels: np.ndarray,
     classes: Sequence[str],
     palette: Palette,
+    factor: int = 1,
 ) -> np.ndarray:
     """Input, truth, prediction and entropy of the soft target, one row per image; a legend beside.
 
     Args:
       images: [B,H,W,3] uint8, or floating point in [0, 1].
       labels: [B,H,W] class indices.
-      predictions: [B,H,W] class indices.
-      soft_labels: [B,H,W,K]; their entropy is shown relative to its largest possible value, log K.
+      predictions: [B,h,w] class indices, with h = ceil(H / factor).
+      soft_labels: [B,h,w,K]; their entropy is shown relative to its largest possible value, log K.
       classes: K names.
       palette: (r, g, b) per class.
+      factor: by which predictions and soft labels are smaller than the images; their pixels are
+        repeated.
     """
     if images.dtype != np.uint8:
         images = np.rint(255 * np.clip(images, 0, 1)).astype(np.uint8)
     entropy = -np.sum(soft_labels * np.log(np.maximum(soft_labels, 1e-12)), axis=-1)
+    predictions, entropy = (
+        array.repeat(factor, 1).repeat(factor, 2)[:, : images.shape[1], : images.shape[2]]
+        for array in (predictions, entropy)
+    )
     highest = np.log(soft_labels.shape[-1])
     rows = [
         [image, colourise(truth, palette), colourise(guess, palette), heat(uncertain, highest)]

@@ -63,6 +63,14 @@ def test_saved_configuration_comes_back_equal(tmp_path):
         ("model.output_stride", 32, "8 or 16"),
         ("model.name", "unet", "deeplabv3plus_resnet18"),
         ("data.crop_size", (100, 96), "multiples of config.model.output_stride = 16"),
+        ("data.downsample", 0, "at least 1"),
+        ("data.downsample", 2.0, "of type int"),
+        (
+            "data.downsample",
+            3,
+            "16 times config.data.downsample = 3, as (240, 240), found (256, 25",
+        ),
+        ("data.label_downsampling", "area", "one of ('soft', 'nearest')"),
         ("data.scale", (2.0, 0.5), "config.data.scale"),
         ("eval.checkpoint", "newest", "config.eval.checkpoint"),
         ("target.name", "pal", "pals"),
@@ -78,6 +86,15 @@ def test_bad_values_are_named(field, value, told):
         configs.resolve(config)
     assert told in str(error.value)
     assert field.split(".")[-1] in str(error.value)
+
+
+def test_a_crop_is_told_that_fits_after_down_sampling():
+    config = configs.default_config()
+    config.data.update(crop_size=(176, 20), downsample=2)
+    with pytest.raises(ConfigError, match=r"data\.crop_size must be .*, as \(192, 32\), found"):
+        configs.resolve(config)
+    config.data.crop_size = (192, 32)
+    configs.resolve(config)
 
 
 def test_an_option_of_another_target_is_refused():

@@ -1,6 +1,8 @@
 import json
 
+import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy import CLASSES, draw_example
@@ -8,6 +10,7 @@ from toy import CLASSES, draw_example
 from pals_jax import config as configs
 from pals_jax import data, evaluate, inference, metrics, networks, sharding
 from pals_jax.checkpoints import Meta
+from pals_jax.outputs import Outputs
 from pals_jax.state import Network
 
 EVALUATION = evaluate.Evaluation(
@@ -95,6 +98,55 @@ def test_padding_is_never_counted(network):
     np.testing.assert_array_equal(found.confusion.sum(1), np.bincount(truth, minlength=256)[:3])
     # A batch for four devices is filled up with three empty images.
     assert_same(evaluated(network, examples[:1], devices=4), evaluated(network, examples[:1]))
+
+
+@pytest.mark.parametrize("downsample", [2, 3])
+def test_evaluation_stays_at_full_resolution_where_the_network_sees_less(downsample):
+    def darkness(params, statistics, images, *, train, valid):
+        """Class 1 where what the network sees is dark, at its own resolution."""
+        assert images.shape[1:3] == valid.shape[1:] == (-(-11 // downsample), -(-16 // downsample))
+        del params, train
+        dark = -images[..., 0]
+        return Outputs(jnp.stack([-dark, dark], -1), images), statistics
+
+    meta = Meta({"mean": (0.5,) * 3, "std": (0.5,) * 3}, "dots", ("a", "b"), (), 255, downsample)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 11, 16, 3)).astype(np.uint8)
+    labels = rng.integers(0, 2, (2, 11, 16)).astype(np.int32)
+    labels[rng.random(labels.shape) < 0.2] = 255
+    examples = [
+        {"image": image, "label": label, "id": str(i)}
+        for i, (image, label) in enumerate(zip(images, labels, strict=True))
+    ]
+    found = evaluated((darkness, Network({}, {}), meta), examples)
+    # In NumPy: mean over cells of the image with its edge repeated, then bilinear upsampling.
+    rows, columns = -(-11 // downsample), -(-16 // downsample)
+    missing = (0, rows * downsample - 11), (0, columns * downsample - 16)
+    red = np.pad(images[..., 0] / 255.0, ((0, 0), *missing), mode="edge")
+    small = red.reshape(2, rows, downsample, columns, downsample).mean((2, 4))
+    wide = np.stack([cv2.resize(cell, red.shape[:0:-1]) for cell in small])[:, :11, :16]
+    valid = labels != 255
+    expected = np.zeros((2, 2), int)
+    np.add.at(expected, (labels[valid], (wide < 0.5).astype(int)[valid]), 1)
+    np.testing.assert_array_equal(found.confusion, expected)
+
+
+def test_padding_changes_no_prediction_of_a_network_that_sees_less(network):
+    apply, weights, meta = network
+    small, large = (draw_example(i, size)["image"] for i, size in enumerate([(37, 61), (64, 80)]))
+    padded, valid = np.zeros((2, 64, 80, 3), np.uint8), np.zeros((2, 64, 80), bool)
+    padded[0, :37, :61], padded[1] = small, large
+    valid[0, :37, :61] = valid[1] = True
+
+    def probabilities(image, valid):
+        of_color = meta.model["mean"], meta.model["std"]
+        return inference.probabilities(apply, weights, image, valid, *of_color, downsample=2)
+
+    found = probabilities(padded, valid)
+    alone = probabilities(small[None], np.ones((1, 37, 61), bool))
+    whole = probabilities(large[None], np.ones((1, 64, 80), bool))
+    np.testing.assert_allclose(found[:1, :37, :61], alone, atol=1e-5)
+    np.testing.assert_allclose(found[1:], whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("value", [-1, 9])

@@ -42,6 +42,13 @@ def test_upsample_by_keeps_the_grid_of_a_column_when_cropped():
     np.testing.assert_array_equal(upsample_by(column, 2, (5, 1))[0, :, 0, 0], expected[:5])
 
 
+def test_upsample_goes_on_to_the_size_before_down_sampling():
+    # 36 pixels, 12 after down-sampling by 3, 3 cells of the network: 12 pixels a cell, not 16.
+    array = jnp.asarray(np.random.default_rng(3).normal(size=(1, 3, 3, 2)), jnp.float32)
+    expected = jax.image.resize(array, (1, 36, 36, 2), "linear")
+    np.testing.assert_allclose(upsample(array, (36, 36), downsample=3), expected, atol=1e-6)
+
+
 def test_what_lies_in_the_padding_does_not_reach_the_valid_pixels():
     rng = np.random.default_rng(2)
     array = jnp.asarray(rng.normal(size=(2, 3, 4, 2)), jnp.float32)

@@ -61,10 +61,12 @@ def largest_relative_difference(first, second):
 
 
 @pytest.mark.parametrize(
-    ("network", "mask"), [("deeplabv3plus_resnet18", "none"), ("toy", "same_class_correct")]
+    ("network", "mask", "downsample"),
+    [("deeplabv3plus_resnet18", "none", 1), ("toy", "same_class_correct", 1), ("toy", "none", 2)],
 )
-def test_four_devices_agree_with_one(config, network, mask):
+def test_four_devices_agree_with_one(config, network, mask, downsample):
     config.batch_size = 8
+    config.data.downsample = downsample
     config.model.name = network
     config.target.options.mask = mask
     config.target.options.ramp = "constant"
@@ -79,8 +81,10 @@ def test_four_devices_agree_with_one(config, network, mask):
     assert largest_relative_difference(one.state.networks, four.state.networks) < 1e-4
 
 
-def test_four_parts_of_two_equal_one_of_eight_where_batch_norm_is_frozen(config):
+@pytest.mark.parametrize(("downsample", "how"), [(1, "soft"), (2, "soft"), (2, "nearest")])
+def test_four_parts_of_two_equal_one_of_eight_where_batch_norm_is_frozen(config, downsample, how):
     config.batch_size = 8
+    config.data.update(downsample=downsample, label_downsampling=how)
     config.model.freeze_batch_norm = True
     config.target.options.ramp = "constant"
     whole = Run(config)
@@ -245,6 +249,23 @@ def test_normalise_reads_bytes_and_fractions_alike():
     np.testing.assert_allclose(
         normalise(jnp.asarray(pixels / 255.0), mean, std), [[1, -1, 0.2]], atol=1e-6
     )
+
+
+def test_images_are_the_mean_of_what_they_were(config):
+    # A step on images of constant cells is that on the small images; their labels are soft.
+    config.data.downsample = 2
+    large, batch = Run(config), draw_batch(0, 4, (16, 16))
+    config.data.update(downsample=1, crop_size=(16, 16))
+    small = Run(config)
+    expected = small.take(batch)
+    batch["labeled"] = {
+        key: array if key == "id" else array.repeat(2, 1).repeat(2, 2)
+        for key, array in batch["labeled"].items()
+    }
+    found = large.take(batch)
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-4)
+    assert largest_relative_difference(small.state.networks, large.state.networks) < 1e-5
 
 
 def test_inspection_leaves_the_state_and_names_diagnostics(config):

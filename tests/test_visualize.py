@@ -39,6 +39,18 @@ def test_training_panel_holds_the_pictures_in_order(dtype):
     assert [0, 255, 0] in legend
 
 
+def test_what_is_smaller_than_the_image_is_repeated():
+    images, labels = np.zeros((1, 5, 6, 3), np.uint8), np.zeros((1, 5, 6), int)
+    predictions = np.array([[[0, 1], [1, 0]]])
+    soft = np.array([[[[1, 0], [0.5, 0.5]], [[0.5, 0.5], [1, 0]]]], np.float32)
+    found = visualize.training_panel(images, labels, predictions, soft, ("a", "b"), PALETTE, 4)
+    pixels = found[14 + 16 :: 32][:5, 16::32]  # each is enlarged to 32 × 32
+    red, green = PALETTE
+    np.testing.assert_array_equal(pixels[3, 12:18], [red] * 4 + [green] * 2)
+    np.testing.assert_array_equal(pixels[4, 12:18], [green] * 4 + [red] * 2)
+    np.testing.assert_array_equal(pixels[3, 18:24, 0], [0] * 4 + [255] * 2)
+
+
 def test_legend_shows_every_class_in_its_colour():
     found = visualize.legend(("a", "a longer name"), PALETTE)
     # Squares of 10 pixels at (4, 4) and 14 pixels below; the names are drawn beside them.

@@ -1,8 +1,11 @@
 """Data sets, subsets, augmentation and the training pipeline.
 
 Importing this package needs NumPy, OpenCV and Pillow only. TensorFlow Datasets is imported when a
-split is opened, grain when batches are made, TensorFlow never.
+split is opened, grain when batches are made, JAX when `soft_downsample` is asked for, TensorFlow
+never.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from pals_jax.data.augment import Augmentation, augment
 from pals_jax.data.catalog import CATALOG, Dataset, dataset_info, default_palette
@@ -14,6 +17,9 @@ from pals_jax.data.read_ahead import read_ahead
 from pals_jax.data.source import Example, Examples, Source, open_split
 from pals_jax.data.splits import DEV, open_evaluation, open_training, require_held_out
 from pals_jax.data.subsets import ids_hash, nested_subset, select, split_dev
+
+if TYPE_CHECKING:
+    from pals_jax.downsample import soft_downsample
 
 __all__ = [
     "CATALOG",
@@ -43,5 +49,15 @@ __all__ = [
     "require_held_out",
     "scan",
     "select",
+    "soft_downsample",
     "split_dev",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs JAX at its first use: the processes that load images do without."""
+    if name != "soft_downsample":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pals_jax.downsample import soft_downsample
+
+    return soft_downsample

@@ -9,11 +9,14 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from pals_jax import losses
+from pals_jax.downsample import nearest_downsample, soft_downsample
 from pals_jax.models import Apply
 from pals_jax.outputs import Outputs
 from pals_jax.resize import upsample
 from pals_jax.state import Network
 from pals_jax.targets import TARGETS, Inputs, Labels, Target, labels_from_index
+
+LABEL_DOWNSAMPLING = ("soft", "nearest")
 
 
 class Result(NamedTuple):
@@ -38,12 +41,24 @@ class Supervised:
     Sums run over the global batch, over all devices and all accumulated parts; without a labelled
     pixel L is 0. The metric "loss" is its first term, to compare with "cross_entropy", Σ_u CE(y_u,
     p_u) / Σ_u s_u; "auxiliary_loss" is the other without w.
+
+    Attributes:
+      target: makes ỹ and the penalty.
+      ignore: index of pixels without a label.
+      auxiliary_weight: w.
+      freeze_batch_norm: whether BatchNorm keeps its statistics.
+      downsample: factor by which the images of a batch are smaller than its labels; u are the
+        pixels that are left.
+      label_downsampling: how the labels follow: "soft", y_u and s_u by the kernel of the image, see
+        `soft_downsample`, or "nearest", one-hot.
     """
 
     target: Target
     ignore: int
     auxiliary_weight: float
     freeze_batch_norm: bool
+    downsample: int = 1
+    label_downsampling: str = "soft"
 
     networks = ("student",)
 
@@ -51,7 +66,14 @@ class Supervised:
     def create(cls, config: ConfigDict, num_classes: int, ignore: int) -> "Supervised":
         """Builds the target that the configuration names."""
         target = TARGETS[config.target.name](num_classes, **config.target.options)
-        return cls(target, ignore, config.auxiliary_weight, config.model.freeze_batch_norm)
+        return cls(
+            target,
+            ignore,
+            config.auxiliary_weight,
+            config.model.freeze_batch_norm,
+            config.data.downsample,
+            config.data.label_downsampling,
+        )
 
     @property
     def needs_previous(self) -> bool:
@@ -72,14 +94,26 @@ class Supervised:
         return self.target.end_epoch(target_state)
 
     def labels(self, batch: dict[str, dict[str, Array]]) -> Labels:
-        """The ground truth of a batch as one-hot labels with mass."""
-        return labels_from_index(batch["labeled"]["label"], self.target.num_classes, self.ignore)
+        """The ground truth of a batch at the resolution of its images, with mass."""
+        index, classes = batch["labeled"]["label"], self.target.num_classes
+        if self._has_soft_labels:
+            return Labels(*soft_downsample(index, self.downsample, classes, self.ignore))
+        index = nearest_downsample(index, self.downsample, self.ignore)
+        return labels_from_index(index, classes, self.ignore)
 
     def mass(self, batch: dict[str, dict[str, Array]]) -> Float[Array, ""]:
         """Σ s of a batch of any leading shape, the divisor of the loss; at least a tiny number."""
         labels = batch["labeled"]["label"].astype(jnp.int32)
+        if not self._has_soft_labels:
+            labels = nearest_downsample(labels, self.downsample, self.ignore)
         count = jnp.sum((labels != self.ignore).astype(jnp.float32))
+        if self._has_soft_labels:
+            count = count / self.downsample**2  # the mean conserves what is labelled
         return jnp.maximum(count, 1e-12)
+
+    @property
+    def _has_soft_labels(self) -> bool:
+        return self.downsample > 1 and self.label_downsampling == "soft"
 
     def loss(
         self,
@@ -96,7 +130,8 @@ class Supervised:
         Args:
           apply: the pure function of each network.
           networks: parameters and statistics of each network.
-          batch: {"labeled": {"image": [B,H,W,3] normalised, "label": [B,H,W]}}.
+          batch: {"labeled": {"image": [B,h,w,3] down-sampled and normalised, "label": [B,H,W]}},
+              with h = ceil(H / downsample).
           mass: of the whole batch that this is a part of; the losses of all parts add up to the
               loss of the batch.
           target_state: from `init` or the part before.

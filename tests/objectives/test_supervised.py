@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,6 +88,83 @@ def test_mass_counts_labelled_pixels_of_any_leading_shape(problem):
     assert float(objective.mass(batch)) == count
     in_parts = jax.tree.map(lambda array: array[None], batch)
     assert float(objective.mass(in_parts)) == count
+
+
+@pytest.fixture
+def downsampled():
+    """A problem whose images are half as large as its labels; some cells are void in part."""
+    rng = np.random.default_rng(1)
+    label = rng.integers(0, 3, (2, 8, 12))
+    label[rng.random(label.shape) < 0.3] = 255
+    label[0, :4, :6] = 255
+    image = jnp.asarray(rng.normal(size=(2, 4, 6, 3)), jnp.float32)
+    batch = {"labeled": {"image": image, "label": jnp.asarray(label)}}
+    logits = jnp.asarray(rng.normal(size=(2, 2, 3, 3)), jnp.float32)
+    return batch, {"student": Network({"logits": logits}, {"mean": jnp.zeros(())})}
+
+
+def hard_labels(label, how):
+    """Labels [B,h,w,K] in NumPy."""
+    one_hot = (np.asarray(label)[..., None] == np.arange(3)).astype(np.float64)
+    if how == "nearest":
+        return one_hot[:, 1::2, 1::2]
+    return one_hot.reshape(2, 4, 2, 6, 2, 3).mean((2, 4))
+
+
+@pytest.mark.parametrize("how", ["soft", "nearest"])
+def test_labels_follow_their_images_down(downsampled, how):
+    batch, networks = downsampled
+    objective = Supervised(TARGETS["one_hot"](3), 255, 0.0, False, 2, how)
+    expected = hard_labels(batch["labeled"]["label"], how)
+    labels = objective.labels(batch)
+    np.testing.assert_array_equal(labels.probs, expected)
+    np.testing.assert_array_equal(labels.mass, expected.sum(-1))
+    assert ((labels.mass > 0) & (labels.mass < 1)).any() == (how == "soft")
+    assert float(objective.mass(batch)) == expected.sum()
+    in_parts = jax.tree.map(lambda array: array[None], batch)
+    assert float(objective.mass(in_parts)) == expected.sum()
+
+    found, _ = objective.loss(
+        {"student": network}, networks, batch, objective.mass(batch), {}, jnp.float32(1), {}
+    )
+    logits = networks["student"].params["logits"]
+    wide = np.asarray(jax.image.resize(logits, (2, 4, 6, 3), "linear"), np.float64)
+    log_probs = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+    by_hand = -(expected * log_probs).sum() / expected.sum()
+    assert float(found) == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize("how", ["soft", "nearest"])
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_every_target_takes_labels_of_partial_mass(downsampled, name, how):
+    batch, networks = downsampled
+    objective = Supervised(TARGETS[name](3), 255, 0.4, False, 2, how)
+    earlier = {"student": Network({"logits": jnp.zeros((2, 2, 3, 3))}, {"mean": jnp.zeros(())})}
+    mass = objective.mass(batch)
+
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def loss(params, target_state, progress):
+        changed = {"student": networks["student"]._replace(params=params)}
+        return objective.loss(
+            {"student": network}, changed, batch, mass, target_state, progress, earlier
+        )
+
+    params, state = networks["student"].params, objective.init()
+    for progress in (0.5, 1.0):
+        (value, result), gradient = loss(params, state, jnp.float32(progress))
+        state = objective.end_epoch(result.target_state)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient["logits"]).all()
+    assert (np.abs(gradient["logits"]) > 0).any()
+    leaves = jax.tree.leaves(state)
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    soft, probs, diagnostics = objective.inspect(
+        {"student": network}, networks, batch, objective.init(), jnp.float32(1), earlier
+    )
+    assert soft.probs.shape == probs.shape == (2, 4, 6, 3)
+    np.testing.assert_allclose(soft.probs.sum(-1), soft.mass, atol=1e-5)
+    np.testing.assert_array_equal(soft.mass, objective.labels(batch).mass)
+    assert all(np.isfinite(value) for value in diagnostics.values())
 
 
 def test_a_batch_without_labels_has_loss_zero_and_no_gradient(problem):
