@@ -39,6 +39,5 @@ def get_sweep() -> Sweep:
         title="CamVid: what q is",
         baseline="CE",
         grids=(Grid({**on_dev, "seed": (0,)}, variants),),
-        conditions=("data.subset", "data.dev", "eval.split"),
         bootstrap_block=10,
     )

@@ -31,7 +31,7 @@ class Grid:
       fields: the values that each field takes, by its path, as {"seed": (0, 1, 2)}.
       variants: what is compared, by name: the fields of each and their one value. Without any, each
         combination of the fields that are neither the seed nor a condition of the sweep is a
-        variant, named after them.
+        variant, named after those with several values.
     """
 
     fields: Mapping[str, Sequence[Any]]
@@ -158,7 +158,11 @@ def _of_grid(grid: Grid, where: str, sweep: Sweep, config: ConfigDict) -> list[R
     runs = []
     for values in itertools.product(*(grid.fields[field] for field in ordered)):
         chosen = dict(zip(ordered, values, strict=True))
-        named = {k: v for k, v in chosen.items() if k != SEED and k not in sweep.conditions}
+        named = {
+            field: value
+            for field, value in chosen.items()
+            if field != SEED and field not in sweep.conditions and len(grid.fields[field]) > 1
+        }
         for variant, own in (grid.variants or {"": {}}).items():
             fields = chosen | dict(own)
             if twice := sorted(chosen.keys() & own.keys()):
