@@ -63,8 +63,8 @@ class Runner:
         for run in runs:
             _prepare(run, workdir / run.name)
         self._runs = tuple(runs)
-        self._began, self._begun_at = time.monotonic(), self._steps()
-        self._told = self._began
+        self._begun_at = {run.name: _step(workdir / run.name) for run in runs}
+        self._began = self._told = time.monotonic()
 
     def run(self) -> int | None:
         """Runs all; returns None, or the signal that stopped it, after all that ran have saved."""
@@ -106,8 +106,7 @@ class Runner:
                 # A terminal's Ctrl-C reaches the sweep alone, which passes it on once.
                 start_new_session=True,
             )
-            slots = set(range(self._processes)) - {child.slot for child in self._running}
-            slot = min(slots)
+            slot = min(set(range(self._processes)) - {child.slot for child in self._running})
             _pin(process.pid, slot, self._processes)
             self._running.append(_Child(run, process, log, slot, time.monotonic()))
 
@@ -128,28 +127,27 @@ class Runner:
                 self.failed.append(child.run)
                 said = f"failed, see {self._workdir / child.run.name / LOG}"
             took = format_duration(time.monotonic() - child.started)
-            print(f"{child.run.name}: {said} ({took}); {self._progress()}", flush=True)
+            rest = "" if stopping else f"; {self._progress()}"
+            print(f"{child.run.name}: {said} ({took}){rest}", flush=True)
             self._told = time.monotonic()
         if time.monotonic() - self._told > _TELL and self._running and not stopping:
             print(self._progress(), flush=True)
             self._told = time.monotonic()
 
     def _progress(self) -> str:
-        """How many runs are left, and for how long at the rate so far."""
-        steps, total = self._steps(), sum(run.config.total_steps for run in self._runs)
-        rate = (steps - self._begun_at) / (time.monotonic() - self._began)
+        """How many runs are left, and for how long at the rate so far; failed ones do not count."""
         left = len(self._waiting) + len(self._running)
         if not left:
             return "none left"
-        eta = f"ETA {format_duration((total - steps) / rate)}" if rate > 0 else "compiling"
-        return f"{left} of {len(self._runs)} runs left, {100 * steps / total:.0f} % of steps, {eta}"
-
-    def _steps(self) -> int:
-        """Steps taken by all runs; a failed one has nothing left to do."""
-        return sum(
-            run.config.total_steps if run in self.failed else _step(self._workdir / run.name)
-            for run in self._runs
-        )
+        names = {run.name for run in self._runs} - {run.name for run in self.failed}
+        steps = {name: _step(self._workdir / name) for name in names}
+        taken = sum(steps[name] - self._begun_at[name] for name in names)
+        total = sum(run.config.total_steps for run in self._runs if run.name in names)
+        share = f"{100 * sum(steps.values()) / total:.0f} % of their steps done"
+        if not taken:
+            return f"{left} of {len(self._runs)} runs left, {share}"
+        seconds = (time.monotonic() - self._began) * (total - sum(steps.values())) / taken
+        return f"{left} of {len(self._runs)} runs left, {share}, ETA {format_duration(seconds)}"
 
 
 def failure(folder: Path, lines: int) -> str | None:
