@@ -348,6 +348,9 @@ def save(config: ConfigDict, path: Path) -> None:
 def load(path: Path) -> ConfigDict:
     """Reads a configuration that `save` wrote.
 
+    What it lacks, because a later version added the field, is filled in: a new field has the
+    default that changes nothing.
+
     Raises:
       ConfigError: the file is missing or is not a JSON object.
     """
@@ -361,7 +364,16 @@ def load(path: Path) -> ConfigDict:
         raise ConfigError(f"{path} is not valid JSON ({error}): restore it") from error
     if not isinstance(fields, dict):
         raise ConfigError(f"{path} must hold the fields of a configuration, found {fields!r:.80}")
-    return from_dict(fields)
+    defaults = default_config().to_dict()
+    defaults["target"]["options"] = {}  # those of the target at hand, filled in by `resolve`
+    return from_dict(_filled(fields, defaults))
+
+
+def _filled(fields: Any, defaults: Any) -> Any:
+    """`fields` with the entries of `defaults` that they lack."""
+    if not isinstance(fields, dict) or not isinstance(defaults, dict):
+        return fields
+    return defaults | {name: _filled(value, defaults.get(name)) for name, value in fields.items()}
 
 
 def from_dict(fields: dict) -> ConfigDict:

@@ -145,6 +145,14 @@ def test_a_list_of_ids_may_move_but_not_change_its_name(tmp_path):
     configs.check_same_training(before, after, tmp_path)
 
 
+def test_a_saved_config_of_an_older_version_has_the_defaults_of_newer_fields(tmp_path):
+    resolved = configs.resolve(configs.default_config())
+    fields = resolved.to_dict()
+    del fields["data"]["downsample"], fields["steps_per_epoch"]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert configs.resolve(configs.load(tmp_path / "config.json")) == resolved
+
+
 def test_missing_fields_are_named():
     config = configs.default_config()
     del config.data.subset
