@@ -199,7 +199,7 @@ def test_result_is_json_and_a_missing_class_is_null(network):
     shown = evaluate.table(found)
     assert "checkpoint 7" in shown
     assert "\nground   50.0     40.00            50.0\n" in shown
-    assert "\nmIoU     53.6                     25.0\n" in shown
+    assert "\nmIoU     53.6                      25.0\n" in shown
     assert shown.endswith("ECE n/a %, NLL 0.450, Brier 0.250")
 
 

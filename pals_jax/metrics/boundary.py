@@ -71,10 +71,10 @@ class Boundary(NamedTuple):
         truth = only_classes(labels, num_classes, ignore, valid)
         guess = only_classes(predictions, num_classes, valid=truth < num_classes)
         height, width = valid.any(2).sum(1), valid.any(1).sum(1)
-        distance, most = distance_of(height, width, valid.shape[1:])
+        distance = distance_of(height, width, valid.shape[1:])
         near_border = _to_border(height, width, valid.shape[1:]) <= distance[:, None, None]
         near_truth, near_guess = (
-            near_border | near_contour(edge_counts(index, valid), distance, most)
+            near_border | near_contour(edge_counts(index, valid), distance)
             for index in (truth, guess)
         )
         # Counted by which of the two contours is near, in one pass: none, truth's, guess's, both.
@@ -111,15 +111,15 @@ class Boundary(NamedTuple):
 
 def distance_of(
     height: Int[Array, "b"], width: Int[Array, "b"], shape: tuple[int, ...]
-) -> tuple[Int[Array, "b"], int]:
-    """d of each image, and the largest that an image of this shape has."""
+) -> Int[Array, "b"]:
+    """d of images of these sizes that are padded to one shape."""
     most = max(1, round(math.hypot(*shape) / _PART))
     # d ≥ n iff 0.02 · diagonal ≥ n - 1/2, where a tie, as in Python and in the published code, goes
     # to the even number. In integers, because float32 would misplace what is near a tie.
     half = _PART // 2
     least = [(_PART * n - half) ** 2 + n % 2 for n in range(2, most + 1)]
     squared = height.astype(jnp.int32) ** 2 + width.astype(jnp.int32) ** 2
-    return 1 + jnp.searchsorted(jnp.asarray(least, jnp.int32), squared, side="right"), most
+    return 1 + jnp.searchsorted(jnp.asarray(least, jnp.int32), squared, side="right")
 
 
 def _to_border(

@@ -9,7 +9,6 @@ and an edge pixel or a neighbour of it has another index than any given pixel.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Int
 
 
@@ -38,25 +37,26 @@ def _highest_neighbour(values: Int[Array, "b h w"], beyond: int) -> Int[Array, "
 
 
 def near_contour(
-    counts: Int[Array, "b h+1 w+1"], distance: Int[Array, "b"], most: int
+    counts: Int[Array, "b h+1 w+1"], distance: Int[Array, "b"]
 ) -> Bool[Array, "b h w"]:
-    """Pixels within a distance of another index.
+    """Pixels within a distance of another index: with an edge pixel in the window around them.
 
     Args:
       counts: from `edge_counts`.
-      distance: of each image, 1..most.
-      most: the largest distance, known when this is compiled.
+      distance: of each image, at least 1.
     """
-    size = (counts.shape[1] - 1, counts.shape[2] - 1)
+    height, width = counts.shape[1] - 1, counts.shape[2] - 1
 
     def of_image(counts: Array, distance: Array) -> Array:
-        padded = jnp.pad(counts, most, mode="edge")  # the table of an image without edges around it
-        before, after = most - (distance - 1), most + distance
-        up_left, up_right, down_left, down_right = (
-            lax.dynamic_slice(padded, (row, column), size)
-            for row in (before, after)
-            for column in (before, after)
-        )
-        return down_right - down_left - up_right + up_left > 0
+        top, bottom = _window(height, distance)
+        left, right = _window(width, distance)
+        rows = counts[bottom] - counts[top]
+        return rows[:, right] - rows[:, left] > 0
 
     return jax.vmap(of_image)(counts, distance)
+
+
+def _window(length: int, distance: Int[Array, ""]) -> tuple[Int[Array, "n"], Int[Array, "n"]]:
+    """Where the pixels within distance - 1 of each pixel of a line begin and end."""
+    pixel = jnp.arange(length)
+    return jnp.maximum(pixel - (distance - 1), 0), jnp.minimum(pixel + distance, length)

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -58,11 +57,13 @@ class ProperScores(NamedTuple):
         require_classes("labels", labels, num_classes, ignore)
         labels = labels.astype(jnp.int32)  # in bytes, an ignore index of -1 would equal 255
         valid = (labels != ignore) & ~outside_classes(labels, num_classes, ignore)
-        probs = jnp.where(valid[..., None], probs, 0)
-        truth = jax.nn.one_hot(labels, num_classes) * valid[..., None]
-        likelihood = jnp.where(valid, jnp.sum(probs * truth, axis=-1), 1)
-        nll = -jnp.log(jnp.maximum(likelihood, _LEAST))
-        brier = jnp.sum(jnp.square(probs - truth), axis=-1)
+        truth = jnp.where(valid, labels, 0)
+        likelihood = jnp.take_along_axis(probs, truth[..., None], axis=-1)[..., 0]
+        nll = jnp.where(valid, -jnp.log(jnp.maximum(likelihood, _LEAST)), 0)
+        # Class after class, because on a CPU XLA takes ten times as long for a sum over a short
+        # last axis.
+        brier = sum(jnp.square(probs[..., k] - (truth == k)) for k in range(num_classes))
+        brier = jnp.where(valid, brier, 0)
         return cls(valid.sum(-1), nll.sum(-1), brier.sum(-1))
 
     def update(self, probs: Array, labels: Array, ignore: int) -> Self:

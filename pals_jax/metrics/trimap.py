@@ -70,8 +70,7 @@ class Trimap(NamedTuple):
         # Each width adds a ring to those before. So count each pixel once, in its ring.
         ring = jnp.zeros(labels.shape, jnp.int32)
         for width in widths:
-            distance = min(width, max(labels.shape[1:]))  # no two pixels are farther apart
-            ring += ~near_contour(counts, jnp.full(len(labels), distance), distance)
+            ring += ~near_contour(counts, jnp.full(len(labels), width))
         rings = grouped_confusion(truth, guess, ring, len(widths) + 1, num_classes)
         return cls(jnp.cumsum(rings, axis=0)[:-1])
 
