@@ -212,7 +212,7 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
 
 def write(found: dict[str, Any], evaluation: Evaluation, workdir: Path, suffix: str = "") -> Path:
     """Writes a result to result{suffix}.json and, before it, so that it implies them, the
-    confusions of the images to per_image{suffix}.jsonl: {"id", "confusion"} a line, sorted by id.
+    `metrics.areas` of the images to per_image{suffix}.jsonl: {"id", "areas"} a line, sorted by id.
 
     Args:
       found: see `result`.
@@ -223,8 +223,8 @@ def write(found: dict[str, Any], evaluation: Evaluation, workdir: Path, suffix: 
     Returns:
       The path of the result.
     """
-    pairs = zip(evaluation.ids, evaluation.confusions.tolist(), strict=True)
-    lines = [json.dumps({"id": name, "confusion": confusion}) + "\n" for name, confusion in pairs]
+    pairs = zip(evaluation.ids, metrics.areas(evaluation.confusions).tolist(), strict=True)
+    lines = [json.dumps({"id": name, "areas": areas}) + "\n" for name, areas in pairs]
     write_atomically(workdir / f"per_image{suffix}.jsonl", "".join(lines))
     path = workdir / f"result{suffix}.json"
     write_atomically(path, json.dumps(found, indent=2) + "\n")

@@ -211,11 +211,13 @@ def test_results_of_earlier_versions_are_shown(network):
     assert "\nground   50.0     40.00             n/a\n" in evaluate.table(found)
 
 
-def test_a_result_implies_the_confusions_of_its_images(network, tmp_path, monkeypatch):
+def test_a_result_implies_the_areas_of_its_images(network, tmp_path, monkeypatch):
     evaluate.write({"split": "val"}, EVALUATION, tmp_path, "_val_7")
     lines = (tmp_path / "per_image_val_7.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["a", "b"]
-    assert json.loads(lines[1])["confusion"] == EVALUATION.confusions[1].tolist()
+    confusion = EVALUATION.confusions[1]
+    areas = [np.diag(confusion), confusion.sum(1), confusion.sum(0)]
+    assert json.loads(lines[1])["areas"] == np.array(areas).tolist()
     assert json.loads((tmp_path / "result_val_7.json").read_text()) == {"split": "val"}
 
     def full(path, text):

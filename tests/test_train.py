@@ -86,7 +86,9 @@ def test_a_run_writes_what_the_contract_names(config, run_data, tmp_path, capsys
     )
     images = [json.loads(line) for line in (tmp_path / "per_image.jsonl").read_text().splitlines()]
     assert [image["id"] for image in images] == ["image0", "image1", "image2"]
-    assert np.sum([image["confusion"] for image in images], axis=0).tolist() == result["confusion"]
+    _, truth, predicted = np.sum([image["areas"] for image in images], axis=0)
+    assert truth.tolist() == np.sum(result["confusion"], 1).tolist()
+    assert predicted.tolist() == np.sum(result["confusion"], 0).tolist()
     assert set(result["iou"]) == {"ground", "wall", "sky"}
     assert {"mean_iou", "pixel_accuracy", "ece", "split", "checkpoint_step", "seed"} <= set(result)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

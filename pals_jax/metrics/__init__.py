@@ -6,7 +6,15 @@ host, because float32 counts are exact only up to 2^24.
 
 from pals_jax.metrics.boundary import Boundary
 from pals_jax.metrics.calibration import ECE_BINS, Calibration
-from pals_jax.metrics.confusion import confusion_matrix, iou, mean_iou, pixel_accuracy
+from pals_jax.metrics.confusion import (
+    areas,
+    confusion_matrix,
+    iou,
+    mean_iou,
+    mean_of_occurring,
+    overlap,
+    pixel_accuracy,
+)
 from pals_jax.metrics.scores import ProperScores
 from pals_jax.metrics.trimap import TRIMAP_WIDTHS, Trimap
 
@@ -17,8 +25,11 @@ __all__ = [
     "Calibration",
     "ProperScores",
     "Trimap",
+    "areas",
     "confusion_matrix",
     "iou",
     "mean_iou",
+    "mean_of_occurring",
+    "overlap",
     "pixel_accuracy",
 ]

@@ -28,12 +28,13 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
     Args:
       run: its plan.
       folder: its work directory.
-      block: images whose confusions are summed, see `Sweep.bootstrap_block`; 0 = none are kept.
+      block: images whose areas are summed, see `Sweep.bootstrap_block`; 0 = none are kept.
 
     Returns:
       What `result.json` holds, and: name, variant, condition, seed, config_hash;
       "seconds_per_step", the median over the log, of a process that shares the machine with the
-      other runs; "diagnostics", those of the target by step; "block_confusion" [blocks,K,K].
+      other runs; "diagnostics", those of the target by step; "block_areas" [blocks,3,K], sums of
+      `metrics.areas`.
 
     Raises:
       ConfigError: a file of the run is missing or damaged.
@@ -58,9 +59,9 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
         "diagnostics": [line for line in log if any(name.startswith("target/") for name in line)],
     }
     if block:
-        confusions = np.array([image["confusion"] for image in images])
-        starts = range(0, len(confusions), block)
-        row["block_confusion"] = [confusions[i : i + block].sum(0).tolist() for i in starts]
+        areas = np.array([image["areas"] for image in images])
+        starts = range(0, len(areas), block)
+        row["block_areas"] = [areas[i : i + block].sum(0).tolist() for i in starts]
     return row
 
 

@@ -93,11 +93,11 @@ def block_bootstrap(
     """The interval of the mean difference in mIoU over other images of the same kind.
 
     Blocks of neighbouring images are drawn with replacement, the same for all runs, and each draw's
-    confusions are summed before its mIoU is taken (Künsch 1989, with fixed blocks). It holds the
+    areas are summed before its mIoU is taken (Künsch 1989, with fixed blocks). It holds the
     trained networks fixed: other seeds are the matter of `paired_difference`.
 
     Args:
-      runs: [blocks,K,K] summed confusions of each run.
+      runs: [blocks,3,K] summed `metrics.areas` of each run.
       references: of the runs that they are paired with.
       draws: of the bootstrap; its generator starts from 0.
 
@@ -110,11 +110,13 @@ def block_bootstrap(
     for _ in range(draws):
         drawn = generator.integers(0, blocks, blocks)
         weights = np.bincount(drawn, minlength=blocks)
-        scores = [
-            metrics.mean_iou(np.tensordot(weights, run, 1))
-            - metrics.mean_iou(np.tensordot(weights, reference, 1))
-            for run, reference in zip(runs, references, strict=True)
-        ]
-        differences.append(np.mean(scores))
+        own, other = (
+            [
+                metrics.mean_of_occurring(metrics.overlap(*np.tensordot(weights, run, 1)))
+                for run in some
+            ]
+            for some in (runs, references)
+        )
+        differences.append(np.mean(own) - np.mean(other))
     low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -86,8 +86,7 @@ def _compared(rows: Rows, reference: Rows) -> list[str]:
 
 def _over_images(rows: Rows, reference: Rows) -> str:
     blocks, others = (
-        {row["seed"]: np.array(row["block_confusion"]) for row in some}
-        for some in (rows, reference)
+        {row["seed"]: np.array(row["block_areas"]) for row in some} for some in (rows, reference)
     )
     seeds = sorted(blocks.keys() & others)
     if not seeds:

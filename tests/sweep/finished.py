@@ -39,7 +39,8 @@ def finish(run, workdir, gain=0.0, images=4):
         "versions": {"commit": "abc"},
     }
     configs.save(run.config, folder / "config.json")
-    lines = [{"image": i, "confusion": counts} for i, counts in enumerate(per_image)]
+    areas = metrics.areas(np.array(per_image)).tolist()
+    lines = [{"id": str(i), "areas": of_image} for i, of_image in enumerate(areas)]
     (folder / "per_image.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     log = [
         {"step": 1, "steps_per_second": None},

@@ -110,7 +110,7 @@ def test_a_failed_run_is_shown_and_the_rest_goes_on(command, tmp_path):
     assert "1 of 3 runs failed" in shown
     rows = [json.loads(line) for line in (work / "rows.jsonl").read_text().splitlines()]
     assert {row["name"] for row in rows} == {"CE/seed=0", "PALS/seed=0"}
-    assert {len(row["block_confusion"]) for row in rows} == {2}
+    assert {len(row["block_areas"]) for row in rows} == {2}
     report = (work / "report.md").read_text()
     assert "nowhere.txt cannot be read" in report
     assert "2 of 3 runs are finished, 1 failed" in report

@@ -20,9 +20,9 @@ def test_a_row_is_made_of_the_run_files(tmp_path):
     assert row["seconds_per_step"] == 0.25  # the median of 2, 4 and 8 steps per second
     assert row["diagnostics"] == [{"step": 2, "target/effective_sources": 9.0}]
     # Four images in blocks of three.
-    assert row["block_confusion"] == [
-        [[60 + 61 + 62, 40 + 39 + 38], [60, 300]],
-        [[63, 37], [20, 100]],
+    assert row["block_areas"] == [
+        [[60 + 61 + 62, 300], [300, 360], [60 + 61 + 62 + 60, 300 + 40 + 39 + 38]],
+        [[63, 100], [100, 120], [83, 137]],
     ]
     assert row["iou"].keys() == {"road", "pole"}
 

@@ -60,7 +60,9 @@ def test_bootstrap_of_equal_blocks_has_no_width():
     run = np.tile([[3, 1], [1, 5]], (6, 1, 1))
     reference = np.tile([[2, 2], [1, 5]], (6, 1, 1))
     expected = metrics.mean_iou(run[0]) - metrics.mean_iou(reference[0])
-    low, high = statistics.block_bootstrap([run], [reference], draws=50)
+    low, high = statistics.block_bootstrap(
+        [metrics.areas(run)], [metrics.areas(reference)], draws=50
+    )
     assert (low, high) == pytest.approx((expected, expected))
 
 
@@ -73,6 +75,6 @@ def test_bootstrap_covers_the_spread_of_its_blocks():
     run[:, 0, 0] = hits
     run[:, 0, 1] = 100 - hits  # a second class that is only predicted
     reference = np.array([[[100, 0], [0, 0]]] * 40)
-    low, high = statistics.block_bootstrap([run], [reference])
+    low, high = statistics.block_bootstrap([metrics.areas(run)], [metrics.areas(reference)])
     spread = 0.5 * np.std(hits / 100) / np.sqrt(40)
     assert (high - low) / 2 == pytest.approx(1.96 * spread, rel=0.15)
