@@ -22,12 +22,12 @@ _PAGE = Template("""<!doctype html>
 <title>$title</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  margin: 0 auto; max-width: 64rem; padding: 1rem; }
+  margin: 0 auto; max-width: 72rem; padding: 1rem; }
 table { border-collapse: collapse; display: block; overflow-x: auto;
   font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left;
   white-space: nowrap; }
-th { border-bottom: 2px solid #888; }
+th { border-bottom: 2px solid #888; white-space: normal; vertical-align: bottom; }
 img { max-width: 100%; height: auto; }
 pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; }
 code { overflow-wrap: anywhere; }

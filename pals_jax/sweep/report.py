@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from pals_jax.data import DEV
 from pals_jax.files import write_atomically
 from pals_jax.sweep import figures, page, statistics, tables
 from pals_jax.sweep.plan import Run, Sweep
@@ -81,11 +82,14 @@ class _Report:
             "latest": "that of the last step",
             "best": "the best on images held out of the training split",
         }.get(config.eval.checkpoint, f"that of step {config.eval.checkpoint}")
+        chosen = "Nothing was chosen on these images: variants stand in the order of the sweep."
+        if config.eval.split == DEV:
+            chosen = "These images are held out to choose on: report what was chosen on others."
         return (
             f"{done} of {len(self.runs)} runs are finished, {failed} failed, "
             f"{len(self.runs) - done - failed} are still to be run. Reported: split "
             f"`{config.eval.split}`{shown}, at full resolution; the checkpoint is {checkpoint}. "
-            "Nothing was chosen on these images: variants stand in the order of the sweep."
+            f"{chosen}"
         )
 
     def _condition(self, number: int, condition: dict[str, Any]) -> list[str]:
