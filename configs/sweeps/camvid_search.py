@@ -1,0 +1,62 @@
+"""A coarse search over the options of PALS on a tenth of CamVid's labels, to choose on a drive.
+
+Command: python -m pals_jax.sweep --config=configs/camvid.py --sweep=configs/sweeps/camvid_search.py
+    --config.data.root=CAMVID --workdir=runs/camvid_search
+
+Hardware: two processor cores, about four hours. Reports on drive 0006R0, held out of the training
+split to choose on.
+"""
+
+from pals_jax.sweep import Grid, Sweep
+
+_OPTIONS = ["alpha", "ramp", "temperature", "mask", "centre", "gate", "prior", "feature", "stride"]
+
+# Drawn once, such that every pair of values of two options occurs about equally often: so the mean
+# over the rows with a value tells the effect of that value, whatever the others are.
+_DESIGN = (
+    (0.3, "constant", 0.3, "same_class_correct", False, "confidence", "image", "rgb", 0),
+    (0.3, "constant", 0.02, "same_class_correct", True, "none", "none", "decoder", 8),
+    (0.5, "linear", 0.05, "none", False, "none", "image", "rgb", 8),
+    (0.3, "linear", 0.1, "none", True, "none", "image", "decoder", 0),
+    (0.3, "linear", 0.05, "correct", False, "agree", "none", "logits", 8),
+    (0.7, "linear", 0.1, "correct", True, "confidence", "image", "logits", 8),
+    (0.1, "linear", 0.3, "none", False, "agree", "dataset", "decoder", 8),
+    (0.1, "constant", 0.05, "none", True, "confidence", "dataset", "logits", 0),
+    (0.5, "constant", 0.1, "same_class", False, "confidence", "none", "decoder", 8),
+    (0.1, "constant", 0.05, "same_class", True, "none", "image", "rgb", 8),
+    (0.5, "constant", 0.02, "none", True, "agree", "dataset", "rgb", 8),
+    (0.7, "linear", 0.3, "same_class_correct", True, "confidence", "none", "rgb", 8),
+    (0.1, "linear", 0.1, "same_class_correct", False, "none", "dataset", "logits", 8),
+    (0.7, "constant", 0.1, "correct", True, "agree", "dataset", "rgb", 0),
+    (0.3, "constant", 0.3, "same_class", True, "agree", "none", "logits", 8),
+    (0.5, "linear", 0.02, "same_class_correct", True, "agree", "image", "logits", 0),
+    (0.5, "linear", 0.05, "correct", True, "confidence", "none", "decoder", 0),
+    (0.7, "constant", 0.02, "none", False, "none", "none", "logits", 0),
+    (0.1, "constant", 0.02, "correct", False, "confidence", "image", "decoder", 8),
+    (0.7, "linear", 0.3, "same_class", True, "none", "dataset", "decoder", 0),
+    (0.1, "linear", 0.1, "same_class", False, "agree", "none", "rgb", 0),
+    (0.7, "constant", 0.05, "same_class_correct", False, "agree", "image", "decoder", 0),
+    (0.5, "constant", 0.3, "correct", False, "none", "dataset", "logits", 0),
+    (0.3, "linear", 0.02, "same_class", False, "confidence", "dataset", "rgb", 0),
+)
+
+
+def get_sweep() -> Sweep:
+    """Cross-entropy, label smoothing, PALS at its defaults and at 24 settings, two seeds each."""
+    variants = {
+        "CE": {"target.name": "one_hot"},
+        "LS": {"target.name": "label_smoothing"},
+        "PALS": {"target.name": "pals"},
+    }
+    for values in _DESIGN:
+        options = dict(zip(_OPTIONS, values, strict=True))
+        name = " ".join(str(value) for value in values)
+        fields = {f"target.options.{option}": value for option, value in options.items()}
+        variants[name] = {"target.name": "pals", **fields}
+    on_dev = {"data.subset": ("0.1",), "data.dev": ("prefix:0006R0",), "eval.split": ("dev",)}
+    return Sweep(
+        title="CamVid: a coarse search over the options of PALS",
+        baseline="CE",
+        grids=(Grid({**on_dev, "seed": (0, 1)}, variants),),
+        bootstrap_block=10,
+    )
