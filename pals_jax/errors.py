@@ -1,5 +1,15 @@
 """Errors that end a run with an explanation instead of a traceback."""
 
+import errno
+
+_MENDABLE = {
+    errno.ENOSPC: "make room for --workdir, config.data.data_dir and temporary files",
+    errno.EDQUOT: "make room for --workdir, config.data.data_dir and temporary files",
+    errno.EACCES: "let it be read and written, or take another folder",
+    errno.EPERM: "let it be read and written, or take another folder",
+    errno.EROFS: "let it be written to, or take another folder",
+}
+
 
 class ConfigError(ValueError):
     """A field of the configuration has a value that it cannot have."""
@@ -7,3 +17,8 @@ class ConfigError(ValueError):
 
 class OptionError(ValueError):
     """An option of a target has a value that it cannot have."""
+
+
+def advice(error: OSError) -> str | None:
+    """What to do about an error that the user can mend, as a full disk; None for others."""
+    return _MENDABLE.get(error.errno or 0)

@@ -21,11 +21,13 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one per line; a line that was half-written is left out."""
+    """The JSON objects of a file, one per line; other lines, as half-written ones, are left out."""
     found = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            found.append(json.loads(line))
+            value = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(value, dict):
+            found.append(value)
     return found

@@ -1,6 +1,5 @@
 """Command line: `python -m pals_jax.main --config=FILE --workdir=DIR [--mode=MODE]`."""
 
-import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,19 +12,12 @@ from pals_jax import command_line
 from pals_jax import config as configs
 from pals_jax.checkpoints import CheckpointError
 from pals_jax.data import DataError
-from pals_jax.errors import ConfigError, OptionError
+from pals_jax.errors import ConfigError, OptionError, advice
 from pals_jax.evaluate import evaluate
 from pals_jax.interrupt import Interrupted
 from pals_jax.predict import predict
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
-_MENDABLE = {
-    errno.ENOSPC: "make room for --workdir, config.data.data_dir and temporary files",
-    errno.EDQUOT: "make room for --workdir, config.data.data_dir and temporary files",
-    errno.EACCES: "let it be read and written, or take another folder",
-    errno.EPERM: "let it be read and written, or take another folder",
-    errno.EROFS: "let it be written to, or take another folder",
-}
 _MODES = {"train": train_and_evaluate, "evaluate": evaluate, "predict": predict}
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -59,9 +51,9 @@ def main(arguments: Sequence[str]) -> None:
     except (ConfigError, OptionError, DataError, CheckpointError, NonFiniteError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:
-        if error.errno not in _MENDABLE:
+        if advice(error) is None:
             raise
-        sys.exit(f"{error}: {_MENDABLE[error.errno]}{going_on}")
+        sys.exit(f"{error}: {advice(error)}{going_on}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,18 @@ def exclusive(workdir: Path) -> Iterator[None]:
         yield
 
 
+def is_held(workdir: Path) -> bool:
+    """Whether a process trains in an existing work directory."""
+    with (workdir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # without locks nobody can tell
+            return False
+    return False
+
+
 def already_finished(workdir: Path, changes: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
     """Shows and returns the result of a finished run.
 

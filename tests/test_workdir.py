@@ -10,6 +10,7 @@ from toy import CLASSES, draw_example
 from pals_jax import data
 from pals_jax.errors import ConfigError
 from pals_jax.train import train_and_evaluate
+from pals_jax.workdir import exclusive, is_held
 
 
 class HeldOut(list):
@@ -21,6 +22,13 @@ def test_a_work_directory_is_trained_in_once_at_a_time(config, run_data, tmp_pat
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match=r"workdir=.*another process"):
             train_and_evaluate(config, tmp_path, run_data())
+
+
+def test_a_held_work_directory_is_known(tmp_path):
+    assert not is_held(tmp_path)
+    with exclusive(tmp_path):
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
 
 
 def test_a_finished_run_says_so_and_does_nothing(config, run_data, tmp_path, capsys):

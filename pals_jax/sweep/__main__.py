@@ -1,6 +1,7 @@
 """Command line: `python -m pals_jax.sweep --config=FILE --sweep=FILE --workdir=DIR`."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from pals_jax import command_line
-from pals_jax.errors import ConfigError
-from pals_jax.sweep import report, rows
+from pals_jax.errors import ConfigError, advice
+from pals_jax.sweep import report, rows, tables
 from pals_jax.sweep.plan import Run, Sweep, expand, load
 from pals_jax.sweep.runner import Runner
 from pals_jax.workdir import exclusive
@@ -20,7 +21,10 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "What all runs start f
 _SWEEP = flags.DEFINE_string("sweep", None, "A file of configs/sweeps: what to change in it.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs and the report are kept.")
 _PROCESSES = flags.DEFINE_integer(
-    "processes", 0, "Runs at a time; 0 = one per core of the processor, or one on an accelerator."
+    "processes",
+    0,
+    "Runs at a time; 0 = one per core of the processor, or one on an accelerator.",
+    lower_bound=0,
 )
 _MODE = flags.DEFINE_enum(
     "mode", "run", ["run", "report"], "Train and report, or only report what is finished."
@@ -40,25 +44,32 @@ def main(arguments: Sequence[str]) -> None:
         runs = expand(sweep, _CONFIG.value)
         with exclusive(workdir):
             code = run(sweep, runs, workdir, _PROCESSES.value, train=_MODE.value == "run")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on")
+        sys.exit(128 + signal.SIGINT)
     except ConfigError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except OSError as error:
+        if advice(error) is None:
+            raise
+        sys.exit(f"{error}: {advice(error)}; the same command goes on")
     sys.exit(code)
 
 
 def run(sweep: Sweep, runs: Sequence[Run], workdir: Path, processes: int, *, train: bool) -> int:
     """Trains what is not finished, if asked to, and writes the report; returns the exit code."""
-    finished = rows.read(runs, workdir)
+    finished = rows.read(runs, workdir, sweep.bootstrap_block)
 
     def keep(done: Run) -> str:
         row = rows.of_run(done, workdir / done.name, sweep.bootstrap_block)
         rows.append(row, workdir)
         finished[done.name] = row
         report.write(sweep, runs, finished, workdir)
-        return f"mIoU {100 * row['mean_iou']:.1f} %"
+        return f"mIoU {tables.percent(row['mean_iou'])} %"
 
     code = 0
     if train:
-        waiting = [done for done in runs if done.name not in finished]
+        waiting = [other for other in runs if other.name not in finished]
         print(f"{len(finished)} of {len(runs)} runs are finished", flush=True)
         runner = Runner(waiting, workdir, processes or _default_processes(), keep)
         signum = runner.run()
@@ -69,7 +80,8 @@ def run(sweep: Sweep, runs: Sequence[Run], workdir: Path, processes: int, *, tra
             print(f"{len(runner.failed)} of {len(runs)} runs failed; the report shows their logs")
             code = 1
     report.write(sweep, runs, finished, workdir)
-    print(f"wrote {workdir / 'report.html'}, report.md, {rows.FILE}")
+    written = (workdir / name for name in ("report.html", "report.md", rows.FILE))
+    print("wrote " + ", ".join(str(path) for path in written if path.exists()))
     return code
 
 

@@ -14,7 +14,13 @@ _COLUMNS = 3  # of small multiples
 _MARKERS = "osD^vP*X<>"
 
 # Text stays text, to be searched and read aloud, and equal figures are equal files.
-_STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "pals_jax", "font.size": 9}
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pals_jax",
+    "text.parse_math": False,
+    "font.size": 9,
+}
+_WIDTH = 5.5  # inches: on a phone, text of that width can still be read
 
 
 def _svg(figure: Figure) -> str:
@@ -26,7 +32,7 @@ def _svg(figure: Figure) -> str:
 def differences(by_variant: Mapping[str, Difference], baseline: str) -> str:
     """Paired differences in mIoU with their intervals, one line per variant, in points."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7, 0.6 + 0.28 * len(by_variant)))
+        figure = Figure(figsize=(_WIDTH, 0.6 + 0.28 * len(by_variant)))
         axes = figure.subplots()
         for row, difference in enumerate(by_variant.values()):
             colour = "C0" if difference.is_seen else "0.45"
@@ -53,7 +59,7 @@ def curves(
       ylabel: names the means, which are shown in percent.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7, 4))
+        figure = Figure(figsize=(_WIDTH, 4))
         axes = figure.subplots()
         ticks = sorted({x for line in points.values() for x, _, _ in line})
         for number, (variant, line) in enumerate(points.items()):
@@ -73,7 +79,7 @@ def curves(
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         axes.grid(color="0.9")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
         return _svg(figure)
 
 
@@ -88,7 +94,7 @@ def reliability(
     """
     with mpl.rc_context(_STYLE):
         rows = -(-len(by_variant) // _COLUMNS)
-        figure = Figure(figsize=(7, 2.4 * rows))
+        figure = Figure(figsize=(_WIDTH, 2 * rows))
         grid = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False)
         for axes in grid.flat[len(by_variant) :]:
             axes.remove()
@@ -97,7 +103,7 @@ def reliability(
             if variant != baseline:
                 axes.plot(*_line(by_variant[baseline]), color="0.7", label=baseline)
             axes.plot(*_line(sums), "o-", markersize=3)
-            axes.set_title(variant, fontsize=9)
+            axes.set_title(variant, fontsize=7)
             axes.set_aspect("equal")
         figure.supxlabel("confidence", fontsize=9)
         figure.supylabel("accuracy", fontsize=9)

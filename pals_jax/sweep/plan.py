@@ -1,12 +1,11 @@
 """What a sweep runs: every combination of some fields, for each of some variants."""
 
 import dataclasses
-import hashlib
 import itertools
 import json
 import re
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 
 from pals_jax import config as configs
 from pals_jax.command_line import check_field
+from pals_jax.data.subsets import is_list
 from pals_jax.errors import ConfigError
 
 SEED = "seed"
@@ -21,6 +21,8 @@ SEED = "seed"
 # Fields and sections that say where and how a run is done, not what comes out of it.
 _ELSEWHERE = ("data.root", "data.data_dir", "data.workers", "num_devices")
 _BESIDE = ("log", "checkpoint", "predict")
+
+_LONGEST_NAME = 200  # bytes of a folder's name, below the 255 of file systems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +34,27 @@ class Grid:
       variants: what is compared, by name: the fields of each and their one value. Without any, each
         combination of the fields that are neither the seed nor a condition of the sweep is a
         variant, named after those with several values.
+
+    Raises:
+      ConfigError: a field is unknown, or values have another form.
     """
 
     fields: Mapping[str, Sequence[Any]]
     variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        _require(
+            isinstance(self.fields, Mapping), "fields of a Grid", "{field: values}", self.fields
+        )
+        _check_fields(self.fields)
+        for field, values in self.fields.items():
+            holds = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+            _require(holds, f"{field} of a Grid", "a list of the values to take", values)
+        for variant, own in self.variants.items():
+            _require(isinstance(own, Mapping), f"variant {variant!r}", "{field: value}", own)
+            _check_fields(own)
+            if twice := sorted(self.fields.keys() & own.keys()):
+                raise ConfigError(f"variant {variant!r} sets {twice}, which its grid varies")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +67,32 @@ class Sweep:
       baseline: the variant that all others are compared with.
       conditions: fields under which variants are compared: only runs that agree in them, and in the
         seed, make a pair.
+      seed_fields: fields that take the value of the seed. With "data.subset_seed" each seed has
+        labelled images of its own, and differences tell of other such subsets, too.
       bootstrap_block: neighbouring images, in the order of their ids, that are resampled together;
         frames of a drive are alike. 0 = no bootstrap over images.
+
+    Raises:
+      ConfigError: an attribute has another form.
     """
 
     title: str
     grids: Sequence[Grid]
     baseline: str
     conditions: Sequence[str] = ("data.subset",)
+    seed_fields: Sequence[str] = ()
     bootstrap_block: int = 0
+
+    def __post_init__(self):
+        grids = isinstance(self.grids, Sequence) and all(isinstance(g, Grid) for g in self.grids)
+        _require(grids, "grids of a Sweep", "a list of Grids", self.grids)
+        for name in ("conditions", "seed_fields"):
+            fields = getattr(self, name)
+            holds = isinstance(fields, Sequence) and not isinstance(fields, str)
+            _require(holds, f"{name} of a Sweep", "a list of fields", fields)
+            _check_fields(fields)
+        block = self.bootstrap_block
+        _require(type(block) is int and block >= 0, "bootstrap_block", "a whole number ≥ 0", block)
 
 
 class Run(NamedTuple):
@@ -65,8 +101,9 @@ class Run(NamedTuple):
     Attributes:
       name: its folder below the work directory of the sweep.
       variant: what it is one of.
-      condition: the fields under which it is compared.
+      condition: the fields under which it is compared, as JSON values.
       seed: it is paired with runs of the same seed.
+      fields: that the sweep sets apart from those of condition and seed.
       config: resolved.
     """
 
@@ -74,34 +111,35 @@ class Run(NamedTuple):
     variant: str
     condition: dict[str, Any]
     seed: int
+    fields: dict[str, Any]
     config: ConfigDict
 
-    @property
-    def config_hash(self) -> str:
-        """See `hash_of`."""
-        return hash_of(self.config)
 
-
-def hash_of(config: ConfigDict) -> str:
-    """16 hexadecimal digits that tell apart two configurations with different results."""
+def identity(config: ConfigDict) -> dict[str, Any]:
+    """The fields that decide what comes out of a run, by their path, as JSON values; a list of ids
+    by its name, wherever it lies.
+    """
     kept = {
-        field: value
+        field: Path(value).name if isinstance(value, str) and is_list(value) else value
         for field, value in configs.fields(config).items()
         if field not in _ELSEWHERE and field.split(".")[0] not in _BESIDE
     }
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+    return json.loads(json.dumps(kept))
 
 
 def load(path: Path) -> Sweep:
     """What `get_sweep()` of a file returns.
 
     Raises:
-      ConfigError: there is no such file, function or sweep.
+      ConfigError: there is no such file, function or sweep, or it has a wrong form.
     """
     if not path.is_file():
         raise ConfigError(f"--sweep={path}: there is no such file")
-    get_sweep = runpy.run_path(str(path)).get("get_sweep", lambda: None)
-    sweep = get_sweep()
+    try:
+        get_sweep = runpy.run_path(str(path)).get("get_sweep", lambda: None)
+        sweep = get_sweep()
+    except ConfigError as error:
+        raise ConfigError(f"--sweep={path}: {error}") from None
     if not isinstance(sweep, Sweep):
         raise ConfigError(f"--sweep={path} must define get_sweep(), which returns a Sweep")
     return sweep
@@ -113,21 +151,17 @@ def expand(sweep: Sweep, config: ConfigDict) -> list[Run]:
 
     Args:
       sweep: what to run.
-      config: what all runs start from.
+      config: what all runs start from; fields that the sweep sets win.
 
     Raises:
-      ConfigError: a field is unknown or has a value that it cannot have, two runs would share a
-        folder, the baseline is no variant, or runs would choose on what they report.
+      ConfigError: a field has a value that it cannot have, two runs are the same or would share a
+        folder, a baseline is missing, or runs would choose on what they report.
     """
-    runs: list[Run] = []
-    for number, grid in enumerate(sweep.grids):
-        runs += _of_grid(grid, f"grids[{number}]", sweep, config)
+    runs = [run for grid in sweep.grids for run in _of_grid(grid, sweep, config)]
     if not runs:
         raise ConfigError(f"sweep {sweep.title!r} has no run: its grids are empty")
-    _check_folders(runs)
-    variants = list(dict.fromkeys(run.variant for run in runs))
-    if sweep.baseline not in variants:
-        raise ConfigError(f"the sweep's baseline {sweep.baseline!r} is none of {variants}")
+    _check_distinct(runs)
+    _check_baseline(runs, sweep.baseline)
     splits = {run.config.eval.split for run in runs}
     if len(splits) > 1:
         raise ConfigError(
@@ -142,68 +176,95 @@ def expand(sweep: Sweep, config: ConfigDict) -> list[Run]:
     return runs
 
 
-def _of_grid(grid: Grid, where: str, sweep: Sweep, config: ConfigDict) -> list[Run]:
-    for field in (*grid.fields, *itertools.chain(*grid.variants.values()), *sweep.conditions):
-        try:
-            check_field(field)
-        except ConfigError as error:
-            raise ConfigError(f"{where} of the sweep: {error}") from None
-    for field, values in grid.fields.items():
-        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-            raise ConfigError(
-                f"{where} of the sweep: {field} must list the values to take, as "
-                f"{(values,) if isinstance(values, str) else (0, 1)}, found {values!r}"
-            )
+def _of_grid(grid: Grid, sweep: Sweep, config: ConfigDict) -> list[Run]:
     ordered = sorted(grid.fields, key=lambda field: (field not in sweep.conditions, field != SEED))
     runs = []
     for values in itertools.product(*(grid.fields[field] for field in ordered)):
         chosen = dict(zip(ordered, values, strict=True))
-        named = {
-            field: value
+        varied = ", ".join(
+            f"{field.split('.')[-1]}={value}"
             for field, value in chosen.items()
             if field != SEED and field not in sweep.conditions and len(grid.fields[field]) > 1
-        }
+        )
         for variant, own in (grid.variants or {"": {}}).items():
-            fields = chosen | dict(own)
-            if twice := sorted(chosen.keys() & own.keys()):
-                raise ConfigError(
-                    f"{where} of the sweep: variant {variant!r} sets {twice}, which the grid varies"
-                )
-            name = ", ".join(filter(None, [variant, _described(named)]))
-            runs.append(_run(name or "base", fields, sweep, config))
+            name = ", ".join(filter(None, [variant, varied]))
+            runs.append(_run(name or "base", {**chosen, **own}, sweep, config))
     return runs
 
 
 def _run(variant: str, fields: dict[str, Any], sweep: Sweep, base: ConfigDict) -> Run:
-    if re.search(r"[|<>`\n]", variant):
-        raise ConfigError(f"variant {variant!r} must do without | < > ` and line breaks")
     config = ConfigDict(base.to_dict())
     try:
         config.update_from_flattened_dict(fields)
+        config.update_from_flattened_dict(dict.fromkeys(sweep.seed_fields, config.seed))
         config = configs.resolve(config)
     except (ConfigError, TypeError, ValueError) as error:
         raise ConfigError(f"variant {variant!r} of the sweep, {fields}: {error}") from None
-    known = configs.fields(config)
+    known = identity(config)
     condition = {field: known[field] for field in sweep.conditions}
-    parts = [variant, *(f"{k.split('.')[-1]}={v}" for k, v in condition.items() if v != "")]
-    folder = "/".join(re.sub(r"[^\w.=+-]+", "_", part).strip("_.") for part in parts)
-    return Run(f"{folder}/seed={config.seed}", variant, condition, config.seed, config)
+    named = (f"{field.split('.')[-1]}={value}" for field, value in condition.items() if value != "")
+    folders = [_folder(part) for part in (variant, *named)]
+    name = "/".join([*folders, f"seed={config.seed}"])
+    own = {k: v for k, v in fields.items() if k != SEED and k not in sweep.conditions}
+    return Run(name, variant, condition, config.seed, own, config)
 
 
-def _described(fields: Mapping[str, Any]) -> str:
-    return ", ".join(f"{field.split('.')[-1]}={value}" for field, value in fields.items())
+def _folder(name: str) -> str:
+    """A name as that of a folder.
 
-
-def _check_folders(runs: Sequence[Run]) -> None:
-    """Refuses two runs in one folder, also where a file system takes upper for lower case."""
-    first: dict[str, Run] = {}
-    for run in runs:
-        other = first.setdefault(run.name.lower(), run)
-        if other is run:
-            continue
-        different = configs.changes(other.config, run.config)
-        found = f"they differ in {different}" if different else "they are the same"
+    Raises:
+      ConfigError: nothing is left of it, or too much.
+    """
+    folder = re.sub(r"[^\w.=+-]+", "_", name).strip("_.")
+    if not folder or len(folder.encode()) > _LONGEST_NAME:
         raise ConfigError(
-            f"two runs of the sweep would share the folder {run.name}: {found}. Take one out, or "
-            "name their variants apart"
+            f"{name!r} cannot be the name of a folder: use letters or digits, at most "
+            f"{_LONGEST_NAME} bytes; variants get short names by Grid(variants=…)"
         )
+    return folder
+
+
+def _check_distinct(runs: Sequence[Run]) -> None:
+    """Refuses two runs in one folder, also where a file system takes upper for lower case, and a
+    run twice under two names.
+    """
+    in_folder: dict[str, Run] = {}
+    with_config: dict[str, Run] = {}
+    for run in runs:
+        other = in_folder.setdefault(run.name.lower(), run)
+        if other is not run:
+            different = configs.changes(other.config, run.config)
+            found = f"they differ in {different}" if different else "they are the same"
+            raise ConfigError(
+                f"two runs of the sweep would share the folder {run.name}: {found}. Take one out, "
+                "or name their variants apart"
+            )
+        other = with_config.setdefault(json.dumps(identity(run.config), sort_keys=True), run)
+        if other is not run:
+            raise ConfigError(
+                f"{other.name} and {run.name} are the same run under two names: take one out"
+            )
+
+
+def _check_baseline(runs: Sequence[Run], baseline: str) -> None:
+    """Refuses what could never be compared."""
+    variants = list(dict.fromkeys(run.variant for run in runs))
+    if baseline not in variants:
+        raise ConfigError(f"the sweep's baseline {baseline!r} is none of {variants}")
+    of_baseline = [run.condition for run in runs if run.variant == baseline]
+    for run in runs:
+        if run.condition not in of_baseline:
+            raise ConfigError(
+                f"{run.name}: the baseline {baseline!r} has no run with {run.condition} to compare "
+                "with"
+            )
+
+
+def _check_fields(fields: Iterable[str]) -> None:
+    for field in fields:
+        check_field(field)
+
+
+def _require(holds: bool, name: str, expected: str, found: Any) -> None:
+    if not holds:
+        raise ConfigError(f"{name} must be {expected}, found {found!r}")

@@ -1,5 +1,6 @@
 """The report of a sweep: `report.md` and `report.html`, made of what is finished."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,19 +15,24 @@ from pals_jax.sweep import figures, page, statistics, tables
 from pals_jax.sweep.plan import Run, Sweep
 from pals_jax.sweep.rows import Row
 from pals_jax.sweep.runner import failure
+from pals_jax.sweep.tables import BySeed, literal, percent
 
+_LABELS = "data.subset"
 _FIGURES = "figures"
 _LOG_LINES = 20
 _MOST_PICTURES = 12
 _MOST_LINES = 10  # that a figure can tell apart
 
 _HOW_TO_READ = """\
-**How to read it.** Runs of one seed share subset, initialisation and batches, so variants are
-compared pair by pair: *difference* is the mean of (variant - {baseline}) over the seeds, in points
-of mIoU, with Student's 95 % interval. An interval that holds 0 shows no difference; *detectable* is
-the smallest true difference that this number of pairs, with the spread they have, would show with
-probability 0.8. Of twenty variants that do nothing, one leaves 0 out by chance. Times per step come
-from runs side by side: orders of magnitude."""
+**How to read it.** Runs of one seed share initialisation, labelled images and the order of batches,
+so variants are compared pair by pair: *difference* is the mean of (variant - {baseline}) over the
+pairs, in points of mIoU, with Student's 95 % interval. An interval that holds 0 shows no
+difference; *detectable* is the smallest true difference that so many pairs, with the spread they
+have, would show with probability 0.8. Of twenty variants that do nothing, one leaves 0 out by
+chance. {subsets} Times per step come from runs side by side: orders of magnitude."""
+
+_ONE_SUBSET = "All seeds share one labelled subset: intervals tell nothing of other subsets."
+_OWN_SUBSETS = "Each seed has a labelled subset of its own."
 
 _OVER_IMAGES = """\
 The interval *over images* resamples blocks of {block} neighbouring images and holds the trained
@@ -52,8 +58,8 @@ class _Report:
     """The paragraphs of one report, in Markdown."""
 
     def __init__(self, sweep: Sweep, runs: Sequence[Run], rows: Mapping[str, Row], workdir: Path):
-        self.sweep, self.runs, self.workdir = sweep, runs, workdir
-        self.rows = {run.name: rows[run.name] for run in runs if run.name in rows}
+        self.sweep, self.runs, self.rows, self.workdir = sweep, runs, rows, workdir
+        self.done = [run for run in runs if run.name in rows]
         self.failed = {
             run.name: log
             for run in runs
@@ -61,23 +67,26 @@ class _Report:
         }
 
     def parts(self) -> list[str]:
-        parts = [f"# {self.sweep.title}", self._state()]
-        if self.rows:
-            parts.append(_HOW_TO_READ.format(baseline=self.sweep.baseline))
+        parts = [f"# {literal(self.sweep.title)}", self._state()]
+        if self.done:
+            own = "data.subset_seed" in self.sweep.seed_fields
+            parts.append(
+                _HOW_TO_READ.format(
+                    baseline=literal(self.sweep.baseline),
+                    subsets=_OWN_SUBSETS if own else _ONE_SUBSET,
+                )
+            )
             if self.sweep.bootstrap_block:
                 parts.append(_OVER_IMAGES.format(block=self.sweep.bootstrap_block))
-        conditions: list[dict[str, Any]] = []
-        for row in self.rows.values():
-            if row["condition"] not in conditions:
-                conditions.append(row["condition"])
-        for number, condition in enumerate(conditions):
+        for number, condition in enumerate(_distinct(run.condition for run in self.done)):
             parts += self._condition(number, condition)
-        return [*parts, *self._labels(), *self._pictures(), *self._failures(), *self._all_runs()]
+        parts += [*self._labels(), *self._pictures(), *self._failures()]
+        return [*parts, *self._settings(), *self._all_runs()]
 
     def _state(self) -> str:
-        done, failed, config = len(self.rows), len(self.failed), self.runs[0].config
-        images = {row["images"] for row in self.rows.values()}
-        shown = f", {min(images)} images" if images else ""
+        done, failed, config = len(self.done), len(self.failed), self.runs[0].config
+        images = sorted({self.rows[run.name]["images"] for run in self.done})
+        shown = f", {' or '.join(map(str, images))} images" if images else ""
         checkpoint = {
             "latest": "that of the last step",
             "best": "the best on images held out of the training split",
@@ -94,76 +103,94 @@ class _Report:
 
     def _condition(self, number: int, condition: dict[str, Any]) -> list[str]:
         """The comparison under one condition."""
-        baseline = self.sweep.baseline
-        by_variant = self._by_variant(condition)
-        images = sorted({row["train_images"] for rows in by_variant.values() for row in rows})
-        named = ", ".join(f"{field} = {value or 'all'}" for field, value in condition.items())
-        labelled = f"{' or '.join(map(str, images))} labelled images"
-        parts = [f"## {named}: {labelled}" if named else f"## {labelled.capitalize()}"]
+        baseline, by_variant = self.sweep.baseline, self._by_variant(condition)
+        rows = [row for runs in by_variant.values() for row in runs.values()]
+        images = " or ".join(map(str, sorted({row["train_images"] for row in rows})))
+        named = f"{_shown(condition)}: " if condition else ""
+        parts = [f"## {literal(named)}{images or 'unknown'} labelled images"]
         bootstrap = self.sweep.bootstrap_block > 0
         parts.append(tables.scores(by_variant, baseline, bootstrap=bootstrap))
         if baseline not in by_variant:
-            return [*parts, f"No run of {baseline}, to compare with, is finished yet."]
+            return [*parts, f"No run of {literal(baseline)}, to compare with, is finished yet."]
         differences = {
             variant: found
-            for variant, rows in by_variant.items()
-            if variant != baseline and (found := tables.difference(rows, by_variant[baseline]))
+            for variant, runs in by_variant.items()
+            if variant != baseline and (found := tables.difference(runs, by_variant[baseline]))
         }
         if differences:
             drawn = figures.differences(differences, baseline)
             parts += [
                 self._figure(f"differences_{number}", drawn, "Differences in mIoU by variant"),
-                f"**IoU by class**: that of {baseline}, and the mean differences to it in points.",
+                f"**IoU by class**: that of {literal(baseline)}, and the mean differences to it.",
                 tables.class_gains(by_variant, baseline),
             ]
+        if said := tables.diagnostics(by_variant):
+            parts += ["**The targets**, in the first → in the last quarter of training.", said]
         parts.append("**Reliability**: accuracy against confidence, pooled over the seeds.")
-        drawn = figures.reliability({v: _bins(r) for v, r in by_variant.items()}, baseline)
+        drawn = figures.reliability({v: _bins(runs) for v, runs in by_variant.items()}, baseline)
         parts.append(self._figure(f"reliability_{number}", drawn, "Reliability diagrams"))
-        if len(by_variant) <= _MOST_LINES:
-            parts.append("**Near contours**: mIoU of the pixels within so many pixels of one.")
-            drawn = figures.curves(
-                {variant: _trimap(rows) for variant, rows in by_variant.items()},
-                "distance to a contour of the truth, pixels",
-                "mIoU %",
-            )
-            parts.append(self._figure(f"contours_{number}", drawn, "mIoU near contours"))
-        return parts
+        parts.append("**Near contours**: mIoU of the pixels within so many pixels of one.")
+        if len(by_variant) > _MOST_LINES:
+            return [*parts, _too_many(len(by_variant))]
+        curves = {v: points for v, runs in by_variant.items() if (points := _trimap(runs))}
+        if not curves:
+            return [*parts, "No image has a contour."]
+        xlabel = "distance to a contour of the truth, pixels"
+        drawn = figures.curves(curves, xlabel, "mIoU %")
+        return [*parts, self._figure(f"contours_{number}", drawn, "mIoU near contours")]
 
-    def _by_variant(self, condition: dict[str, Any]) -> dict[str, list[Row]]:
-        found: dict[str, list[Row]] = {}
-        for row in self.rows.values():
-            if row["condition"] == condition:
-                found.setdefault(row["variant"], []).append(row)
+    def _by_variant(self, condition: dict[str, Any]) -> dict[str, dict[int, Row]]:
+        found: dict[str, dict[int, Row]] = {}
+        for run in self.done:
+            if run.condition == condition:
+                found.setdefault(run.variant, {})[run.seed] = self.rows[run.name]
         return found
 
     def _labels(self) -> list[str]:
-        """mIoU over the number of labelled images, where there are several."""
-        lines: dict[str, dict[int, list[float]]] = {}
-        for row in self.rows.values():
-            scores = lines.setdefault(row["variant"], {})
-            scores.setdefault(row["train_images"], []).append(row["mean_iou"])
-        lines = {variant: scores for variant, scores in lines.items() if len(scores) > 1}
-        if not lines or len(lines) > _MOST_LINES:
+        """mIoU over the number of labelled images, where that is a condition with several values;
+        a figure for each value of the others.
+        """
+        if _LABELS not in self.sweep.conditions:
             return []
-        points = {
-            variant: [(count, *statistics.mean_and_sd(scores[count])) for count in sorted(scores)]
-            for variant, scores in lines.items()
-        }
-        drawn = figures.curves(points, "labelled images", "mIoU %, mean ± sd over seeds")
-        return ["## By the number of labels", self._figure("labels", drawn, "mIoU by labels")]
+        parts = []
+        others = [{k: v for k, v in run.condition.items() if k != _LABELS} for run in self.done]
+        for number, other in enumerate(_distinct(others)):
+            lines: dict[str, dict[int, list[float]]] = {}
+            for run, own in zip(self.done, others, strict=True):
+                row = self.rows[run.name]
+                if own == other and row["mean_iou"] is not None:
+                    scores = lines.setdefault(run.variant, {})
+                    scores.setdefault(row["train_images"], []).append(row["mean_iou"])
+            lines = {variant: scores for variant, scores in lines.items() if len(scores) > 1}
+            if not lines:
+                continue
+            parts.append(f"## By the number of labels {literal(_shown(other))}".rstrip())
+            if len(lines) > _MOST_LINES:
+                parts.append(_too_many(len(lines)))
+                continue
+            points = {
+                variant: [(n, *statistics.mean_and_sd(scores[n])) for n in sorted(scores)]
+                for variant, scores in lines.items()
+            }
+            drawn = figures.curves(points, "labelled images", "mIoU %, mean ± sd over seeds")
+            parts.append(self._figure(f"labels_{number}", drawn, "mIoU by labels"))
+        return parts
 
     def _pictures(self) -> list[str]:
         """The last training picture of a run of each variant."""
         shown: dict[str, Path] = {}
-        for run in self.runs:
+        for run in self.done:
             panels = sorted((self.workdir / run.name / "panels").glob("*.png"))
-            if run.name in self.rows and panels:
+            if panels:
                 shown.setdefault(run.variant, panels[-1])
         if not shown:
             return []
         parts = ["## Pictures", "What training saw last: runs of one seed see the same crops."]
+        if len(shown) > _MOST_PICTURES:
+            parts.append(f"The first {_MOST_PICTURES} of {len(shown)} variants.")
         for variant, panel in list(shown.items())[:_MOST_PICTURES]:
-            parts += [f"**{variant}**", self._picture(panel, f"Training picture of {variant}")]
+            name = literal(variant)
+            parts += [f"**{name}**", self._picture(panel, f"Training picture of {name}")]
         return parts
 
     def _failures(self) -> list[str]:
@@ -171,21 +198,30 @@ class _Report:
             return []
         parts = ["## Failed runs", "The same command tries them again. The end of each log:"]
         for name, log in self.failed.items():
-            parts += [f"**{name}**", f"```\n{log.replace('```', '‵‵‵')}\n```"]
+            parts += [f"**{literal(name)}**", f"```\n{log.replace('```', '‵‵‵')}\n```"]
         return parts
+
+    def _settings(self) -> list[str]:
+        """What each variant is."""
+        lines = {
+            run.variant: ", ".join(f"`{field} = {value}`" for field, value in run.fields.items())
+            for run in self.runs
+        }
+        cells = [[literal(name), text.replace("|", "\\|")] for name, text in lines.items()]
+        return ["## Settings", tables.markdown(("variant", "fields"), cells)]
 
     def _all_runs(self) -> list[str]:
         lines = []
         for run in self.runs:
             row = self.rows.get(run.name)
             if row is None:
-                lines.append(
-                    [run.name, "failed" if run.name in self.failed else "to be run", "", ""]
-                )
+                state = "failed" if run.name in self.failed else "to be run"
+                lines.append([literal(run.name), state, "", ""])
                 continue
-            commit = row["versions"]["commit"] or "unknown"
-            lines.append([run.name, f"{100 * row['mean_iou']:.1f}", row["ids_hash"], commit])
-        header = ("run", "mIoU %", "hash of the ids reported on", "commit")
+            commit = row["versions"].get("commit") or "unknown"
+            score = percent(row["mean_iou"])
+            lines.append([literal(run.name), score, str(row["train_images"]), commit])
+        header = ("run", "mIoU %", "labelled images", "commit")
         return ["## All runs", tables.markdown(header, lines)]
 
     def _figure(self, name: str, svg: str, description: str) -> str:
@@ -197,21 +233,35 @@ class _Report:
         return f"![{description}]({quote(os.path.relpath(path, self.workdir))})"
 
 
-def _bins(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _distinct(conditions) -> list[dict[str, Any]]:
+    """In the order of their first appearance."""
+    return [json.loads(text) for text in dict.fromkeys(map(json.dumps, conditions))]
+
+
+def _shown(condition: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} = {'all' if v == '' else v}" for k, v in condition.items())
+
+
+def _too_many(count: int) -> str:
+    return f"Not drawn: {count} lines could not be told apart. `rows.jsonl` holds the numbers."
+
+
+def _bins(runs: BySeed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels, sum of confidences and right ones of each bin, summed over runs."""
-    total = np.zeros((3, len(rows[0]["calibration"]["count"])))
-    for row in rows:
+    total: Any = 0
+    for row in runs.values():
         bins = row["calibration"]
         count = np.array(bins["count"], float)
         means = (np.array(bins[name], float) for name in ("confidence", "accuracy"))
-        total += [count, *(np.where(count > 0, mean, 0) * count for mean in means)]
+        total = total + np.array([count, *(np.where(count > 0, m, 0) * count for m in means)])
     return total[0], total[1], total[2]
 
 
-def _trimap(rows: Sequence[Row]) -> list[tuple[float, float, float | None]]:
-    """(width, mean, sd) of the mIoU within each width."""
-    widths = sorted(rows[0]["trimap"], key=int)
-    return [
-        (int(width), *statistics.mean_and_sd([row["trimap"][width] for row in rows]))
-        for width in widths
-    ]
+def _trimap(runs: BySeed) -> list[tuple[float, float, float | None]]:
+    """(width, mean, sd) of the mIoU within each width, where it is known."""
+    points: list[tuple[float, float, float | None]] = []
+    for width in sorted(next(iter(runs.values()))["trimap"], key=int):
+        known = [v for row in runs.values() if (v := row["trimap"][width]) is not None]
+        if known:
+            points.append((int(width), *statistics.mean_and_sd(known)))
+    return points

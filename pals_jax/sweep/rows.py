@@ -15,7 +15,7 @@ import numpy as np
 
 from pals_jax.errors import ConfigError
 from pals_jax.files import json_lines
-from pals_jax.sweep.plan import Run
+from pals_jax.sweep.plan import Run, identity
 
 FILE = "rows.jsonl"
 
@@ -31,10 +31,10 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
       block: images whose areas are summed, see `Sweep.bootstrap_block`; 0 = none are kept.
 
     Returns:
-      What `result.json` holds, and: name, variant, condition, seed, config_hash;
+      What `result.json` holds, and: name, variant, seed; "config", see `identity`;
       "seconds_per_step", the median over the log, of a process that shares the machine with the
-      other runs; "diagnostics", those of the target by step; "block_areas" [blocks,3,K], sums of
-      `metrics.areas`.
+      other runs; "diagnostics", those of the target by step; "block" and "block_areas"
+      [blocks,3,K], sums of `metrics.areas`.
 
     Raises:
       ConfigError: a file of the run is missing or damaged.
@@ -42,26 +42,20 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
     try:
         result = json.loads((folder / "result.json").read_text())
         log = json_lines(folder / "metrics.jsonl")
-        images = json_lines(folder / "per_image.jsonl") if block else []
-    except (OSError, ValueError) as error:
+        areas = [image["areas"] for image in json_lines(folder / "per_image.jsonl")]
+        rates = [line["steps_per_second"] for line in log if line.get("steps_per_second")]
+        row: Row = {"name": run.name, "variant": run.variant, "config": identity(run.config)}
+        row |= result
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{folder} is damaged ({error}): remove it, and the same command trains it again"
+            f"{folder} is damaged ({error!r}): remove it, and the same command trains it again"
         ) from error
-    rates = [line["steps_per_second"] for line in log if line.get("steps_per_second")]
-    row = {
-        "name": run.name,
-        "variant": run.variant,
-        "condition": run.condition,
-        "config_hash": run.config_hash,
-        **result,
-        "seed": run.seed,
-        "seconds_per_step": 1 / statistics.median(rates) if rates else None,
-        "diagnostics": [line for line in log if any(name.startswith("target/") for name in line)],
-    }
+    row["seconds_per_step"] = 1 / statistics.median(rates) if rates else None
+    row["diagnostics"] = [line for line in log if any(name.startswith("target/") for name in line)]
+    row["block"] = block
     if block:
-        areas = np.array([image["areas"] for image in images])
         starts = range(0, len(areas), block)
-        row["block_areas"] = [areas[i : i + block].sum(0).tolist() for i in starts]
+        row["block_areas"] = [np.sum(areas[i : i + block], axis=0).tolist() for i in starts]
     return row
 
 
@@ -76,21 +70,32 @@ def append(row: Row, workdir: Path) -> None:
         os.fsync(file.fileno())
 
 
-def read(runs: Sequence[Run], workdir: Path) -> dict[str, Row]:
-    """The rows of finished runs by name; half-written lines are left out.
+def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
+    """The rows of finished runs by name; what is not a row, as a half-written line, is left out.
 
     Raises:
-      ConfigError: a run of this name finished with another configuration.
+      ConfigError: a run of this name finished with another configuration, or another `block`.
     """
     path = workdir / FILE
     if not path.exists():
         return {}
-    found = {row["name"]: row for row in json_lines(path)}
+    found = {
+        row["name"]: row for row in json_lines(path) if {"name", "config", "block"} <= row.keys()
+    }
     rows = {run.name: found[run.name] for run in runs if run.name in found}
     for run in runs:
-        if run.name in rows and rows[run.name]["config_hash"] != run.config_hash:
-            raise ConfigError(
-                f"{path}: {run.name} finished with another configuration than it has now. Use the "
-                "former, or another --workdir"
-            )
+        if run.name in rows:
+            row, known = rows[run.name], identity(run.config)
+            different = {
+                field: (row["config"].get(field), known.get(field))
+                for field in sorted(known.keys() | row["config"].keys())
+                if row["config"].get(field) != known.get(field)
+            }
+            if row["block"] != block:
+                different["bootstrap_block"] = (row["block"], block)
+            if different:
+                raise ConfigError(
+                    f"{path}: {run.name} is finished, but now differs in {different} (finished "
+                    "with, asked for). Ask for the former, or use another --workdir"
+                )
     return rows

@@ -14,13 +14,14 @@ from pals_jax.errors import ConfigError
 from pals_jax.files import json_lines
 from pals_jax.interrupt import StopSignal
 from pals_jax.progress import format_duration
-from pals_jax.sweep.plan import Run, hash_of
+from pals_jax.sweep.plan import Run, identity
+from pals_jax.workdir import is_held
 
 LOG = "log.txt"
 
 _POLL = 0.5  # seconds
 _TELL = 60.0  # seconds between lines that tell the progress
-_ENDED = "exit code "
+_FAILED = "failed with exit code "
 
 
 class _Child(NamedTuple):
@@ -60,6 +61,7 @@ class Runner:
         self._waiting = list(runs)
         self._workdir, self._processes, self._finished = workdir, processes, finished
         self._running: list[_Child] = []
+        self._warned = False
         for run in runs:
             _prepare(run, workdir / run.name)
         self._runs = tuple(runs)
@@ -83,13 +85,21 @@ class Runner:
             except BaseException:
                 for child in self._running:
                     child.process.terminate()
+                for child in self._running:
+                    child.process.wait()
                 raise
         return stop.signum
 
     def _fill(self) -> None:
         """Starts runs while there is room."""
         while self._waiting and len(self._running) < self._processes:
-            run = self._waiting.pop(0)
+            run = next((r for r in self._waiting if not is_held(self._workdir / r.name)), None)
+            if run is None:
+                if not self._running and not self._warned:
+                    print("waiting for runs that an earlier process of the sweep left training")
+                    self._warned = True
+                return
+            self._waiting.remove(run)
             folder = self._workdir / run.name
             command = [
                 *(sys.executable, "-m", "pals_jax.main"),
@@ -113,19 +123,11 @@ class Runner:
     def _collect(self, *, stopping: bool) -> None:
         """Looks which runs have ended, and tells."""
         for child in list(self._running):
-            code = child.process.poll()
-            if code is None:
+            if child.process.poll() is None:
                 continue
             self._running.remove(child)
-            print(f"{_ENDED}{code}", file=child.log)
-            child.log.close()
-            if code == 0:
-                said = self._finished(child.run)
-            elif stopping:
-                said = "stopped, to be resumed"
-            else:
-                self.failed.append(child.run)
-                said = f"failed, see {self._workdir / child.run.name / LOG}"
+            with child.log:
+                said = self._outcome(child, stopping=stopping)
             took = format_duration(time.monotonic() - child.started)
             rest = "" if stopping else f"; {self._progress()}"
             print(f"{child.run.name}: {said} ({took}){rest}", flush=True)
@@ -133,6 +135,24 @@ class Runner:
         if time.monotonic() - self._told > _TELL and self._running and not stopping:
             print(self._progress(), flush=True)
             self._told = time.monotonic()
+
+    def _outcome(self, child: _Child, *, stopping: bool) -> str:
+        """What to say of a run that has ended; how it ended becomes the last line of its log."""
+        code = child.process.returncode
+        if code == 0:
+            try:
+                said = self._finished(child.run)
+            except ConfigError as error:
+                print(error, file=child.log)
+            else:
+                print("finished", file=child.log)
+                return said
+        elif stopping:
+            print("stopped", file=child.log)
+            return "stopped, to be resumed"
+        print(f"{_FAILED}{code}", file=child.log)
+        self.failed.append(child.run)
+        return f"failed, see {self._workdir / child.run.name / LOG}"
 
     def _progress(self) -> str:
         """How many runs are left, and for how long at the rate so far; failed ones do not count."""
@@ -144,7 +164,7 @@ class Runner:
         taken = sum(steps[name] - self._begun_at[name] for name in names)
         total = sum(run.config.total_steps for run in self._runs if run.name in names)
         share = f"{100 * sum(steps.values()) / total:.0f} % of their steps done"
-        if not taken:
+        if taken <= 0:  # also where a run went back to its last checkpoint
             return f"{left} of {len(self._runs)} runs left, {share}"
         seconds = (time.monotonic() - self._began) * (total - sum(steps.values())) / taken
         return f"{left} of {len(self._runs)} runs left, {share}, ETA {format_duration(seconds)}"
@@ -161,11 +181,7 @@ def failure(folder: Path, lines: int) -> str | None:
     if not log.exists():
         return None
     *shown, ended = log.read_text(errors="replace").splitlines() or [""]
-    code = ended.removeprefix(_ENDED)
-    # 128 + the signal: stopped on request, and saved.
-    if ended == code or code in ("0", "130", "143"):
-        return None
-    return "\n".join([*shown[-lines:], ended])
+    return "\n".join([*shown[-lines:], ended]) if ended.startswith(_FAILED) else None
 
 
 def _prepare(run: Run, folder: Path) -> None:
@@ -177,10 +193,10 @@ def _prepare(run: Run, folder: Path) -> None:
     path = folder / "config.json"
     if path.exists() and (folder / "checkpoints").exists():
         saved = configs.load(path)
-        if hash_of(saved) != run.config_hash:
+        if identity(saved) != identity(run.config):
             different = configs.changes(saved, run.config)
             raise ConfigError(
-                f"{folder} holds a run that differs in {different} (saved, asked): use another "
+                f"{folder} holds a run that differs in {different} (saved, asked for): use another "
                 "--workdir"
             )
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,16 +2,16 @@
 runs can detect at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy import optimize, stats
-
-from pals_jax import metrics
 
 LEVEL = 0.95
 POWER = 0.8
+FEWEST_BLOCKS = 5
 
 
 class Difference(NamedTuple):
@@ -43,25 +43,13 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), sd
 
 
-def paired_difference(
-    values: Mapping[int, float], reference: Mapping[int, float]
-) -> Difference | None:
-    """The mean of value - reference over the seeds that both have, with Student's t interval.
+def paired_difference(differences: Sequence[float]) -> Difference:
+    """The mean of n ≥ 1 differences between pairs, with Student's t interval.
 
-        d̄ ± t(n - 1, (1 + LEVEL) / 2) · s_d / √n
-
-    Args:
-      values: by seed.
-      reference: likewise.
-
-    Returns:
-      None without a common seed.
+    d̄ ± t(n - 1, (1 + LEVEL) / 2) · s_d / √n
     """
-    differences = np.array([values[s] - reference[s] for s in sorted(values.keys() & reference)])
     count = len(differences)
-    if not count:
-        return None
-    mean, sd = mean_and_sd(differences.tolist())
+    mean, sd = mean_and_sd(differences)
     if sd is None:
         return Difference(mean, None, None, None, count)
     half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * sd / count**0.5
@@ -88,35 +76,36 @@ def detectable_difference(sd: float, pairs: int) -> float:
 
 
 def block_bootstrap(
-    runs: Sequence[np.ndarray], references: Sequence[np.ndarray], draws: int = 2000
-) -> tuple[float, float]:
+    runs: Sequence[Int[np.ndarray, "blocks 3 k"]],
+    references: Sequence[Int[np.ndarray, "blocks 3 k"]],
+    draws: int = 2000,
+) -> tuple[float, float] | None:
     """The interval of the mean difference in mIoU over other images of the same kind.
 
     Blocks of neighbouring images are drawn with replacement, the same for all runs, and each draw's
-    areas are summed before its mIoU is taken (Künsch 1989, with fixed blocks). It holds the
-    trained networks fixed: other seeds are the matter of `paired_difference`.
+    areas are summed before its mIoU is taken, over the classes that occur in the truth of the draw
+    (Künsch 1989, with fixed blocks). The trained networks are held fixed: other seeds are the
+    matter of `paired_difference`.
 
     Args:
-      runs: [blocks,3,K] summed `metrics.areas` of each run.
+      runs: summed `metrics.areas` of each run.
       references: of the runs that they are paired with.
       draws: of the bootstrap; its generator starts from 0.
 
     Returns:
-      The quantiles (1 ∓ LEVEL) / 2 of the mean over the pairs.
+      The quantiles (1 ∓ LEVEL) / 2 of the mean over the pairs; None for fewer than `FEWEST_BLOCKS`.
     """
-    generator = np.random.default_rng(0)
     blocks = len(runs[0])
-    differences = []
-    for _ in range(draws):
-        drawn = generator.integers(0, blocks, blocks)
-        weights = np.bincount(drawn, minlength=blocks)
-        own, other = (
-            [
-                metrics.mean_of_occurring(metrics.overlap(*np.tensordot(weights, run, 1)))
-                for run in some
-            ]
-            for some in (runs, references)
-        )
-        differences.append(np.mean(own) - np.mean(other))
-    low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if blocks < FEWEST_BLOCKS:
+        return None
+    drawn = np.random.default_rng(0).integers(0, blocks, (draws, blocks))
+    weights = np.stack([(drawn == block).sum(1) for block in range(blocks)], axis=1)
+
+    def scores(areas: Int[np.ndarray, "blocks 3 k"]) -> Float[np.ndarray, " draws"]:
+        intersection, truth, prediction = np.moveaxis(np.tensordot(weights, areas, 1), 1, 0)
+        ious = intersection / np.maximum(truth + prediction - intersection, 1)
+        return np.mean(ious, axis=1, where=truth > 0)
+
+    differences = [scores(a) - scores(b) for a, b in zip(runs, references, strict=True)]
+    low, high = np.quantile(np.mean(differences, 0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -1,6 +1,11 @@
 """Tables of a report: how the runs of a variant are summed up and compared."""
 
+import functools
+import html
+import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +13,7 @@ from pals_jax.sweep import statistics
 from pals_jax.sweep.rows import Row
 from pals_jax.sweep.statistics import Difference
 
-Rows = Sequence[Row]
+BySeed = Mapping[int, Row]
 
 
 def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -17,103 +22,155 @@ def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *lines))
 
 
-def scores(by_variant: Mapping[str, Rows], baseline: str, *, bootstrap: bool) -> str:
+def literal(name: Any) -> str:
+    """A name as Markdown shows it, whatever it contains."""
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", html.escape(str(name)))
+
+
+def percent(share: float | None) -> str:
+    """With one decimal; n/a for what nothing was counted for."""
+    return "n/a" if share is None else f"{100 * share:.1f}"
+
+
+def pairs(runs: BySeed, reference: BySeed) -> list[tuple[Row, Row]]:
+    """Runs of one seed that were trained and reported on the same images."""
+    return [
+        (runs[seed], reference[seed])
+        for seed in sorted(runs.keys() & reference)
+        if all(runs[seed][key] == reference[seed][key] for key in ("ids_hash", "train_ids_hash"))
+    ]
+
+
+def difference(runs: BySeed, reference: BySeed, *score: str) -> Difference | None:
+    """The paired difference in a score, by default the mIoU; None without a pair.
+
+    Args:
+      runs: of a variant.
+      reference: those of the baseline.
+      *score: the keys that lead to it in a row, as "iou", "pole".
+    """
+    keys = score or ("mean_iou",)
+
+    def of(row: Any) -> Any:
+        return functools.reduce(operator.getitem, keys, row)
+
+    both = [(of(own), of(other)) for own, other in pairs(runs, reference)]
+    found = [a - b for a, b in both if a is not None and b is not None]
+    return statistics.paired_difference(found) if found else None
+
+
+def scores(by_variant: Mapping[str, BySeed], baseline: str, *, bootstrap: bool) -> str:
     """One line per variant: scores, the difference to the baseline in mIoU, and the cost."""
-    header = ["variant", "runs", "mIoU %", "difference", "95 % interval", "detectable"]
+    header = ["variant", "runs", "mIoU %", "difference", "pairs", "95 % interval", "detectable"]
     header += ["95 % interval over images"] * bootstrap
     header += ["boundary IoU %", "ECE %", "NLL", "Brier", "ms per step"]
-    reference = by_variant.get(baseline, ())
     lines = []
-    for variant, rows in by_variant.items():
-        compared = () if variant == baseline else reference
-        line = [variant, str(len(rows)), _mean_and_sd(rows, "mean_iou"), *_compared(rows, compared)]
+    for variant, runs in by_variant.items():
+        reference = {} if variant == baseline else by_variant.get(baseline, {})
+        line = [literal(variant), str(len(runs)), _mean_and_sd(runs, "mean_iou")]
+        line += _compared(difference(runs, reference))
         if bootstrap:
-            line.append(_over_images(rows, compared))
-        line += [_mean_and_sd(rows, field) for field in ("mean_boundary_iou", "ece")]
-        line += [f"{_mean(rows, field):.3f}" for field in ("nll", "brier")]
-        lines.append([*line, _cost(rows, compared)])
+            line.append(_over_images(pairs(runs, reference)))
+        line += [_mean_and_sd(runs, score) for score in ("mean_boundary_iou", "ece")]
+        line += [_mean(runs, score) for score in ("nll", "brier")]
+        lines.append([*line, _cost(runs, reference)])
     return markdown(header, lines)
 
 
-def class_gains(by_variant: Mapping[str, Rows], baseline: str) -> str:
-    """The mean paired difference in IoU of each class, in points."""
+def class_gains(by_variant: Mapping[str, BySeed], baseline: str) -> str:
+    """The IoU of each class of the baseline, and the mean paired differences to it, in points."""
     reference = by_variant[baseline]
-    classes = list(reference[0]["iou"])
+    classes = list(next(iter(reference.values()))["iou"])
+    of_baseline = [
+        percent(_mean_of(row["iou"][name] for row in reference.values())) for name in classes
+    ]
+    lines = [[f"{literal(baseline)}, IoU %", *of_baseline]]
+    for variant, runs in by_variant.items():
+        if variant != baseline:
+            gains = [difference(runs, reference, "iou", name) for name in classes]
+            cells = ["n/a" if gain is None else f"{100 * gain.mean:+.1f}" for gain in gains]
+            lines.append([literal(variant), *cells])
+    return markdown(["variant", *map(literal, classes)], lines)
+
+
+def diagnostics(by_variant: Mapping[str, BySeed]) -> str | None:
+    """What the targets logged of themselves: the means over the first and the last quarter of the
+    steps; None where no target says more than its entropy.
+    """
+    names: dict[str, None] = {}
     lines = []
-    for variant, rows in by_variant.items():
-        if variant == baseline:
-            cells = [_mean_and_sd([row["iou"] for row in rows], name) for name in classes]
-            lines.append([f"{variant}, IoU %", *cells])
-            continue
-        gains = [
-            statistics.paired_difference(
-                _by_seed(rows, "iou", name), _by_seed(reference, "iou", name)
-            )
-            for name in classes
-        ]
-        lines.append(
-            [variant, *("" if gain is None else f"{100 * gain.mean:+.1f}" for gain in gains)]
+    for variant, runs in by_variant.items():
+        found = [line for row in runs.values() for line in row["diagnostics"]]
+        names |= dict.fromkeys(name for line in found for name in line if name != "step")
+        last = max((line["step"] for line in found), default=0)
+        early, late = (
+            [line for line in found if low <= line["step"] <= high]
+            for low, high in ((0, last / 4), (3 * last / 4, last))
         )
-    return markdown(["variant", *classes], lines)
+        lines.append((variant, early, late))
+    if len(names) < 2:
+        return None
 
+    def cell(early: list[Row], late: list[Row], name: str) -> str:
+        both = [_mean_of(line.get(name) for line in part) for part in (early, late)]
+        return "" if None in both else " → ".join(f"{value:.3g}" for value in both)
 
-def _gain(rows: Rows, reference: Rows, name: str) -> str:
-    own, other = (_by_seed(some, "iou", name) for some in (rows, reference))
-    found = statistics.paired_difference(own, other)
-    return "" if found is None else f"{100 * found.mean:+.1f}"
-
-
-def difference(rows: Rows, reference: Rows) -> Difference | None:
-    """The paired difference in mIoU; None without a common seed."""
-    return statistics.paired_difference(_by_seed(rows, "mean_iou"), _by_seed(reference, "mean_iou"))
-
-
-def _by_seed(rows: Rows, field: str, name: str | None = None) -> dict[int, float]:
-    """A score by seed, where it is known."""
-    values = {row["seed"]: row[field] if name is None else row[field][name] for row in rows}
-    return {seed: value for seed, value in values.items() if value is not None}
-
-
-def _compared(rows: Rows, reference: Rows) -> list[str]:
-    found = difference(rows, reference)
-    if found is None:
-        return ["", "", ""]
-    if found.low is None or found.high is None or found.detectable is None:
-        return [f"{100 * found.mean:+.1f}", "one pair", ""]
-    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-    return [f"{100 * found.mean:+.1f}", interval, f"{100 * found.detectable:.1f}"]
-
-
-def _over_images(rows: Rows, reference: Rows) -> str:
-    blocks, others = (
-        {row["seed"]: np.array(row["block_areas"]) for row in some} for some in (rows, reference)
+    header = ["variant", *(name.removeprefix("target/").replace("_", " ") for name in names)]
+    return markdown(
+        header,
+        [
+            [literal(variant), *(cell(early, late, name) for name in names)]
+            for variant, early, late in lines
+        ],
     )
-    seeds = sorted(blocks.keys() & others)
-    if not seeds:
+
+
+def _compared(found: Difference | None) -> list[str]:
+    if found is None:
+        return ["", "", "", ""]
+    shown = [f"{100 * found.mean:+.1f}", str(found.pairs)]
+    if found.low is None or found.high is None or found.detectable is None:
+        return [*shown, "", ""]
+    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    return [*shown, interval, f"{100 * found.detectable:.1f}"]
+
+
+def _over_images(both: Sequence[tuple[Row, Row]]) -> str:
+    if not both:
         return ""
-    low, high = statistics.block_bootstrap([blocks[s] for s in seeds], [others[s] for s in seeds])
-    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+    own, other = (
+        [np.array(row["block_areas"]) for row in rows] for rows in zip(*both, strict=True)
+    )
+    interval = statistics.block_bootstrap(own, other)
+    return (
+        "too few blocks" if interval is None else " to ".join(f"{100 * x:+.1f}" for x in interval)
+    )
 
 
-def _mean_and_sd(rows: Sequence[Mapping], field: str) -> str:
+def _mean_and_sd(runs: BySeed, score: str) -> str:
     """In percent."""
-    values = [row[field] for row in rows if row[field] is not None]
+    values = [row[score] for row in runs.values() if row[score] is not None]
     if not values:
         return "n/a"
     mean, sd = statistics.mean_and_sd(values)
     return f"{100 * mean:.1f}" + ("" if sd is None else f" ± {100 * sd:.1f}")
 
 
-def _mean(rows: Rows, field: str) -> float:
-    return float(np.mean([row[field] for row in rows if row[field] is not None] or [np.nan]))
+def _mean(runs: BySeed, score: str) -> str:
+    mean = _mean_of(row[score] for row in runs.values())
+    return "n/a" if mean is None else f"{mean:.3f}"
 
 
-def _cost(rows: Rows, reference: Rows) -> str:
-    """Milliseconds per step, and the ratio to the reference over the common seeds."""
-    seconds, others = (_by_seed(some, "seconds_per_step") for some in (rows, reference))
-    if not seconds:
+def _mean_of(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _cost(runs: BySeed, reference: BySeed) -> str:
+    """Milliseconds per step, and the ratio to the reference over the pairs."""
+    known = [row["seconds_per_step"] for row in runs.values() if row["seconds_per_step"]]
+    if not known:
         return ""
-    shown = f"{1000 * np.median(list(seconds.values())):.0f}"
-    if common := seconds.keys() & others:
-        shown += f" ({np.median([seconds[s] / others[s] for s in common]):.2f}×)"
-    return shown
+    both = [(a["seconds_per_step"], b["seconds_per_step"]) for a, b in pairs(runs, reference)]
+    ratios = [a / b for a, b in both if a and b]
+    return f"{1000 * np.median(known):.0f}" + (f" ({np.median(ratios):.2f}×)" if ratios else "")

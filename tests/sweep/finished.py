@@ -36,6 +36,7 @@ def finish(run, workdir, gain=0.0, images=4):
         "confusion": confusion.tolist(),
         "calibration": {"accuracy": [None, 0.8], "confidence": [None, 0.7], "count": [0, 50]},
         "train_images": 10 if run.config.data.subset == "0.1" else 100,
+        "train_ids_hash": run.config.data.subset,
         "versions": {"commit": "abc"},
     }
     configs.save(run.config, folder / "config.json")

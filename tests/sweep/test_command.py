@@ -95,6 +95,7 @@ def test_a_sweep_is_stopped_resumed_and_reported(command, tmp_path):
     assert "CE/seed=0: stopped, to be resumed" in shown
     assert "the same command goes on" in shown
     assert "stopped and saved at step" in (work / "CE/seed=0/log.txt").read_text()
+    assert "0 failed" in (work / "report.md").read_text()
 
     code, shown = run(*command)  # to fewer steps: another training
     assert code == 1
@@ -134,6 +135,7 @@ def test_a_failed_run_is_shown_and_the_rest_goes_on(command, tmp_path):
         (("--sweep=configs/camvid.py",), "must define get_sweep()"),
         (("--config.data.subst=0.1",), "did you mean config.data.subset?"),
         (("--workdir=",), "--workdir is missing"),
+        (("--processes=-1",), "--processes=-1"),
         (("more",), "unknown arguments ['more']"),
     ],
 )

@@ -3,7 +3,7 @@ import pytest
 from pals_jax.config import default_config
 from pals_jax.errors import ConfigError
 from pals_jax.sweep import Grid, Sweep, expand
-from pals_jax.sweep.plan import hash_of
+from pals_jax.sweep.plan import identity
 
 METHODS = {
     "CE": {"target.name": "one_hot"},
@@ -47,7 +47,10 @@ def test_fields_beside_variants_make_variants_too():
 
 
 def test_several_grids_give_variants_their_own_seeds():
-    grids = [Grid({"seed": (0, 1, 2)}, {"CE": METHODS["CE"]}), Grid({"seed": (0,)}, {"LS": {}})]
+    grids = [
+        Grid({"seed": (0, 1, 2)}, {"CE": METHODS["CE"]}),
+        Grid({"seed": (0,)}, {"LS": {"total_steps": 3}}),
+    ]
     runs = expand(sweep(*grids), default_config())
     assert [(run.variant, run.seed) for run in runs] == [("CE", 0), ("CE", 1), ("CE", 2), ("LS", 0)]
 
@@ -60,36 +63,82 @@ def test_what_all_runs_start_from_is_kept_and_not_changed():
     assert config.seed == 0
 
 
-def test_the_hash_is_of_what_decides_the_result():
+def test_the_identity_is_what_decides_the_result():
     config = default_config()
-    before = hash_of(config)
+    before = identity(config)
     config.data.root = "/elsewhere"
     config.log.every = 5
-    assert hash_of(config) == before
-    config.data.subset = "0.1"
-    assert hash_of(config) != before
+    assert identity(config) == before
+    config.data.subset = "/here/ids.txt"
+    assert identity(config)["data.subset"] == "ids.txt"
+
+
+def test_values_become_what_they_are_once_read_back():
+    grid = Grid({"data.crop_size": ((32, 32), (64, 64))}, METHODS)
+    runs = expand(sweep(grid, conditions=("data.crop_size",)), default_config())
+    assert [run.condition["data.crop_size"] for run in runs[::2]] == [[32, 32], [64, 64]]
+
+
+def test_a_list_of_ids_has_one_name_wherever_it_lies():
+    grid = Grid({"data.subset": ("lists/ids.txt",)}, METHODS)
+    run, _ = expand(sweep(grid), default_config())
+    assert run.name == "CE/subset=ids.txt/seed=0"
+    assert run.condition == {"data.subset": "ids.txt"}
+
+
+def test_each_seed_may_have_labelled_images_of_its_own():
+    grid = Grid({"seed": (0, 4)}, METHODS)
+    runs = expand(sweep(grid, seed_fields=("data.subset_seed",)), default_config())
+    assert [run.config.data.subset_seed for run in runs] == [0, 0, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Grid({"targt.name": ("pals",)}), "did you mean config.target.name"),
+        (lambda: Grid({}, {"CE": {"target.nam": "one_hot"}}), "did you mean config.target.name"),
+        (lambda: sweep(Grid({}), conditions=("data.subst",)), "config.data.subset"),
+        (lambda: sweep(Grid({}), conditions="data.subset"), "conditions .* a list of fields"),
+        (lambda: sweep(Grid({}), seed_fields=("sed",)), "unknown field config.sed"),
+        (lambda: sweep(Grid({}), bootstrap_block=1.5), "bootstrap_block must be a whole number"),
+        (lambda: Sweep("t", Grid({}), "CE"), "grids of a Sweep must be a list of Grids"),
+        (lambda: Grid({"seed": 3}), "seed of a Grid must be a list of the values"),
+        (
+            lambda: Grid({"target.name": "pals"}),
+            "must be a list of the values to take, found 'pals'",
+        ),
+        (lambda: Grid({"seed": ()}), "must be a list of the values"),
+        (lambda: Grid(("seed",)), r"must be \{field: values\}"),
+        (lambda: Grid({}, {"CE": "one_hot"}), r"variant 'CE' must be \{field: value\}"),
+        (lambda: Grid({"target.name": ("pals",)}, METHODS), "which its grid varies"),
+    ],
+)
+def test_a_sweep_of_another_form_is_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (sweep(Grid({"targt.name": ("pals",)})), "did you mean config.target.name"),
-        (sweep(Grid({}, {"CE": {"target.nam": "one_hot"}})), "did you mean config.target.name"),
-        (sweep(Grid({"seed": (0,)}, METHODS), conditions=("data.subst",)), "config.data.subset"),
-        (sweep(Grid({"seed": 3})), "seed must list the values"),
-        (sweep(Grid({"target.name": "pals"})), r"as \('pals',\)"),
-        (sweep(Grid({"seed": ()})), "seed must list the values"),
-        (sweep(Grid({"target.name": ("pals",)}, METHODS)), "which the grid varies"),
         (sweep(Grid({"total_steps": (0,)})), "config.total_steps must be at least 1"),
         (sweep(Grid({"total_steps": ("x",)})), "total_steps"),
         (sweep(Grid({"seed": (0,)}, METHODS), baseline="LS"), r"'LS' is none of \['CE', 'PALS'\]"),
+        (
+            sweep(
+                Grid({}, {"CE": {}}), Grid({"data.subset": ("0.1",)}, {"LS": {"total_steps": 3}})
+            ),
+            r"'CE' has no run with \{'data.subset': '0.1'\}",
+        ),
         (sweep(), "has no run"),
         (sweep(Grid({"seed": (0, 0)}, METHODS)), "share the folder CE/seed=0: they are the same"),
         (
             sweep(Grid({}, {"CE": {}, "ce": {"total_steps": 3}})),
             r"share the folder ce/seed=0: they differ in \{'total_steps': \(1000, 3\)\}",
         ),
-        (sweep(Grid({}, {"a|b": {}})), "must do without"),
+        (sweep(Grid({}, {"CE": {}, "again": {}})), "the same run under two names"),
+        (sweep(Grid({}, {"CE": {}, "..": {"total_steps": 3}})), "cannot be the name of a folder"),
+        (sweep(Grid({}, {"CE": {}, "é" * 101: {"total_steps": 3}})), "at most 200 bytes"),
         (sweep(Grid({}, {"CE": {}, "PALS": {"eval.split": "train"}})), "several splits"),
         (sweep(Grid({}, {"CE": ON_DEV | {"eval.checkpoint": "best"}})), "is chosen on dev"),
     ],

@@ -43,10 +43,12 @@ def test_scores_and_paired_differences(tmp_path):
     ce, pals = ([mean_iou(base + seed) for seed in range(3)] for base in (60, 70))
     cells = line(text, "CE")
     assert cells[1:4] == ["3", f"{np.mean(ce):.1f} ± {np.std(ce, ddof=1):.1f}", ""]
+    assert cells[7] == ""
     cells = line(text, "PALS")
     assert cells[2] == f"{np.mean(pals):.1f} ± {np.std(pals, ddof=1):.1f}"
     assert cells[3] == f"{np.mean(np.subtract(pals, ce)):+.1f}"
-    low, high = map(float, cells[4].split(" to "))
+    assert cells[4] == "3"
+    low, high = map(float, cells[5].split(" to "))
     assert low <= float(cells[3]) <= high
     assert cells[-1] == "250 (1.00×)"
 
@@ -89,7 +91,7 @@ def test_what_is_missing_is_said(tmp_path):
 
 def test_one_pair_has_no_interval(tmp_path):
     _, text, _ = make(tmp_path, lambda run: run.seed == 0)
-    assert line(text, "PALS")[4] == "one pair"
+    assert line(text, "PALS")[4:7] == ["1", "", ""]
 
 
 def test_nothing_finished(tmp_path):
@@ -99,12 +101,80 @@ def test_nothing_finished(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "failed"), [("1", True), ("-9", True), ("0", False), ("130", False)]
+    ("ended", "failed"),
+    [
+        ("failed with exit code 1", True),
+        ("failed with exit code -9", True),
+        ("finished", False),
+        ("stopped", False),
+        ("step 3/4", False),  # the sweep was killed
+    ],
 )
-def test_failed_runs_show_the_end_of_their_log(tmp_path, code, failed):
+def test_failed_runs_show_the_end_of_their_log(tmp_path, ended, failed):
     name = "CE/subset=0.1/seed=0"
     (tmp_path / name).mkdir(parents=True)
-    (tmp_path / name / LOG).write_text(f"$ python\nDataError: <mask> is gone\nexit code {code}\n")
+    (tmp_path / name / LOG).write_text(f"$ python\nDataError: <mask> is gone\n{ended}\n")
     _, text, page = make(tmp_path, lambda run: run.seed == 1)
     assert ("## Failed runs" in text) == failed
     assert ("DataError: &lt;mask&gt; is gone" in page) == failed
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    variants = {"CE": {}, "a*b*_c_ $\\foo$ |<i>": {"total_steps": 3}}
+    sweep = Sweep("R&D <b>", (Grid({"seed": (0,)}, variants),), "CE")
+    runs = expand(sweep, default_config())
+    found = {run.name: rows.of_run(run, finish(run, tmp_path), 0) for run in runs}
+    report.write(sweep, runs, found, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "<td>a*b*_c_ $\\foo$ |&lt;i&gt;</td>" in page
+    assert "R&amp;D &lt;b&gt;</h1>" in page
+
+
+def test_runs_on_other_images_make_no_pair(tmp_path):
+    sweep = Sweep("t", (Grid({"seed": (0, 1)}, METHODS),), "CE")
+    runs = expand(sweep, default_config())
+    found = {run.name: rows.of_run(run, finish(run, tmp_path), 0) for run in runs}
+    found["PALS/seed=0"]["ids_hash"] = "other"
+    report.write(sweep, runs, found, tmp_path)
+    assert line((tmp_path / "report.md").read_text(), "PALS")[4] == "1"
+    found["PALS/seed=1"]["train_ids_hash"] = "other"
+    report.write(sweep, runs, found, tmp_path)
+    assert line((tmp_path / "report.md").read_text(), "PALS")[4] == ""
+
+
+def test_scores_of_nothing_are_said(tmp_path):
+    sweep = Sweep("t", (Grid({"seed": (0, 1)}, METHODS),), "CE")
+    runs = expand(sweep, default_config())
+    found = {run.name: rows.of_run(run, finish(run, tmp_path), 0) for run in runs}
+    for row in found.values():
+        row |= {"mean_iou": None, "ece": None, "nll": None, "trimap": {"1": None, "2": None}}
+        row["iou"] = dict.fromkeys(row["iou"])
+    report.write(sweep, runs, found, tmp_path)
+    assert line((tmp_path / "report.md").read_text(), "PALS")[2] == "n/a"
+
+
+def test_label_curves_keep_other_conditions_apart(tmp_path):
+    fields = {"data.subset": ("0.1", "1.0"), "data.downsample": (1, 2)}
+    grid = Grid(fields, METHODS)
+    sweep = Sweep("t", (grid,), "CE", conditions=tuple(fields))
+    runs = expand(sweep, default_config())
+    found = {run.name: rows.of_run(run, finish(run, tmp_path), 0) for run in runs}
+    report.write(sweep, runs, found, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "## By the number of labels data.downsample = 1\n" in text
+    assert "## By the number of labels data.downsample = 2\n" in text
+
+
+def test_the_settings_and_diagnostics_of_each_variant(tmp_path):
+    sweep = Sweep("t", (Grid({"seed": (0,)}, METHODS | {"LS": {"total_steps": 3}}),), "CE")
+    runs = expand(sweep, default_config())
+    found = {run.name: rows.of_run(run, finish(run, tmp_path), 0) for run in runs}
+    for row in found.values():
+        row["diagnostics"] = [
+            {"step": step, "target/target_entropy": 0.5, "target/effective_sources": 10.0 * step}
+            for step in (1, 2, 3, 4)
+        ]
+    report.write(sweep, runs, found, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "| LS | `total_steps = 3` |" in text
+    assert "| CE | 0.5 → 0.5 | 10 → 35 |" in text

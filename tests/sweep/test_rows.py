@@ -16,7 +16,7 @@ def test_a_row_is_made_of_the_run_files(tmp_path):
     run, _ = runs()
     row = rows.of_run(run, finish(run, tmp_path), block=3)
     assert (row["name"], row["variant"], row["seed"]) == ("base/seed=0", "base", 0)
-    assert row["condition"] == {"data.subset": ""}
+    assert row["config"]["total_steps"] == 1000
     assert row["seconds_per_step"] == 0.25  # the median of 2, 4 and 8 steps per second
     assert row["diagnostics"] == [{"step": 2, "target/effective_sources": 9.0}]
     # Four images in blocks of three.
@@ -33,17 +33,28 @@ def test_rows_are_read_back_and_a_torn_one_is_left_out(tmp_path):
     rows.append(row, tmp_path)
     with (tmp_path / rows.FILE).open("a") as file:
         file.write('{"name": "base/seed=1", "var')  # the process was killed here
-    assert rows.read([first, second], tmp_path) == {first.name: row}
+    assert rows.read([first, second], tmp_path, 0) == {first.name: row}
     other = rows.of_run(second, finish(second, tmp_path), block=0)
     rows.append(other, tmp_path)
-    assert rows.read([first, second], tmp_path) == {first.name: row, second.name: other}
+    assert rows.read([first, second], tmp_path, 0) == {first.name: row, second.name: other}
+
+
+def test_what_is_no_row_is_left_out(tmp_path):
+    run, _ = runs()
+    row = rows.of_run(run, finish(run, tmp_path), block=0)
+    (tmp_path / rows.FILE).write_bytes(b'{}\n3\nnull\n\xff\n{"name": "base/seed=0"}\n')
+    rows.append(row, tmp_path)
+    assert rows.read([run], tmp_path, 0) == {run.name: row}
 
 
 def test_rows_of_another_configuration_are_refused(tmp_path):
     run, _ = runs()
-    rows.append(rows.of_run(run, finish(run, tmp_path), block=0), tmp_path)
-    with pytest.raises(ConfigError, match=r"base/seed=0 finished with another configuration"):
-        rows.read(runs(total_steps=5), tmp_path)
+    rows.append(rows.of_run(run, finish(run, tmp_path), block=2), tmp_path)
+    expected = r"base/seed=0 is finished, but now differs in \{'total_steps': \(1000, 5\)\}"
+    with pytest.raises(ConfigError, match=expected):
+        rows.read(runs(total_steps=5), tmp_path, 2)
+    with pytest.raises(ConfigError, match=r"'bootstrap_block': \(2, 3\)"):
+        rows.read(runs(), tmp_path, 3)
 
 
 def test_a_damaged_run_is_named(tmp_path):

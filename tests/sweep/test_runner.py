@@ -1,0 +1,93 @@
+"""How runs are started, awaited and judged, with a script in the place of training."""
+
+import fcntl
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from pals_jax.config import default_config
+from pals_jax.errors import ConfigError
+from pals_jax.sweep import Grid, Sweep, expand, runner
+
+
+@pytest.fixture
+def runs():
+    return expand(Sweep("t", (Grid({"seed": (0, 1, 2)}),), "base"), default_config())
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Says what a run does, as lines of a shell script; $NAME is its folder."""
+
+    def does(lines):
+        script = tmp_path / "program"
+        # The last argument is --workdir=….
+        script.write_text(f'#!/bin/sh\nfor NAME; do :; done\nNAME="${{NAME#*=}}"\n{lines}\n')
+        script.chmod(0o700)
+        monkeypatch.setattr(runner.sys, "executable", str(script))
+
+    return does
+
+
+def test_runs_end_well_or_not(runs, program, tmp_path, capsys):
+    program('case "$NAME" in *seed=1) echo "no luck"; exit 3;; esac')
+    finished = []
+    waiting = runner.Runner(runs, tmp_path, 2, lambda run: finished.append(run.seed) or "well")
+    assert waiting.run() is None
+    assert sorted(finished) == [0, 2]
+    assert [run.seed for run in waiting.failed] == [1]
+    log = runner.failure(tmp_path / "base/seed=1", lines=20)
+    assert log.splitlines()[1:] == ["no luck", "failed with exit code 3"]
+    assert runner.failure(tmp_path / "base/seed=0", lines=20) is None
+    assert "base/seed=1: failed, see" in capsys.readouterr().out
+
+
+def test_a_damaged_run_fails_and_the_others_go_on(runs, program, tmp_path):
+    program("exit 0")
+
+    def finished(run):
+        if run.seed == 0:
+            raise ConfigError("result.json is damaged")
+        return "well"
+
+    waiting = runner.Runner(runs, tmp_path, 1, finished)
+    assert waiting.run() is None
+    assert [run.seed for run in waiting.failed] == [0]
+    assert "result.json is damaged" in runner.failure(tmp_path / "base/seed=0", lines=20)
+
+
+def test_a_run_stopped_while_it_starts_has_not_failed(runs, program, tmp_path):
+    program("exec sleep 60")  # no handler yet: the signal kills it
+    threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    waiting = runner.Runner(runs, tmp_path, 2, lambda run: "well")
+    assert waiting.run() == signal.SIGTERM
+    assert not waiting.failed
+    assert runner.failure(tmp_path / "base/seed=0", lines=20) is None
+    assert not (tmp_path / "base/seed=2" / runner.LOG).exists()
+
+
+def test_what_an_earlier_process_left_training_is_awaited(runs, program, tmp_path, capsys):
+    program("exit 0")
+    waiting = runner.Runner(runs, tmp_path, 1, lambda run: "well")
+    lock = (tmp_path / "base/seed=0/.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    threading.Timer(4, lock.close).start()
+    start = time.monotonic()
+    assert waiting.run() is None
+    assert time.monotonic() - start > 3.5
+    assert not waiting.failed
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in shown if line.startswith("base")] == [
+        f"base/seed={seed}" for seed in (1, 2, 0)
+    ]
+    assert any(line.startswith("waiting for runs") for line in shown)
+
+
+def test_the_time_left_is_told_of_the_steps_taken(runs, program, tmp_path):
+    waiting = runner.Runner(runs, tmp_path, 1, lambda run: "well")
+    assert waiting._progress() == "3 of 3 runs left, 0 % of their steps done"
+    (tmp_path / "base/seed=0/metrics.jsonl").write_text('{"step": 300}\n')
+    assert "3 of 3 runs left, 10 % of their steps done, ETA" in waiting._progress()
