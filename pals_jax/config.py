@@ -243,7 +243,7 @@ def _check_values(config: ConfigDict) -> None:
         require(value_of(field) < 2**31, field, "below 2³¹")
     for field in ("optimizer.learning_rate", "optimizer.power", "optimizer.head_multiplier"):
         require(value_of(field) > 0, field, "above 0")
-    # So that one step from finite parameters and gradients cannot leave float32, see `step`.
+    # So that one step from parameters and gradients of any usual size stays in float32, see `step`.
     for field in (
         "optimizer.learning_rate",
         "optimizer.head_multiplier",

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pals_jax import affinity
+from pals_jax.affinity.aggregation import require_array
 
 
 def soft_cross_entropy(
@@ -80,10 +81,10 @@ def pairwise_similarity_loss(
         ½ (⟨UᵀU, VᵀV⟩ + tr((UᵀV)²)),
 
     which costs O(N·D²) and, unlike ‖TᵀT‖² - 2‖TᵀS‖² + ‖SᵀS‖², does not cancel in float32 where the
-    vectors of the two are close. Where only their cosines agree, as after a rotation, L carries an
-    absolute error of about 10⁻⁸ of either sign. The identity is ours. Gradients flow into both, by
-    a formula of their own that does not cancel either; stop that of the teacher outside. There is
-    no forward-mode derivative.
+    directions of the two are close. Where only their cosines agree, as after a rotation, L carries
+    an absolute error of about 10⁻⁸ of either sign. The identity is ours. Gradients flow into both,
+    by a formula of their own that does not cancel either; stop that of the teacher outside. There
+    is no forward-mode derivative.
 
     Args:
       teacher: [B,N,D], normalised here.
@@ -102,6 +103,8 @@ def pairwise_similarity_loss(
       >>> float(pairwise_similarity_loss(teacher, student, jnp.ones((1, 2))))
       0.5
     """
+    for name, array in (("teacher", teacher), ("student", student), ("mask", mask)):
+        require_array(name, array)
     for name, array in (("teacher", teacher), ("student", student)):
         if array.ndim != 3 or 0 in array.shape or not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
@@ -113,6 +116,8 @@ def pairwise_similarity_loss(
             raise ValueError(
                 f"{name} must have the batch and pixels of teacher {teacher.shape}, found {shape}"
             )
+    if not (mask.dtype == bool or jnp.isdtype(mask.dtype, "real floating")):
+        raise ValueError(f"mask must be bool or floats, found {mask.dtype}")
     mask = mask.astype(jnp.float32)
     width = max(teacher.shape[-1], student.shape[-1])
 
@@ -122,7 +127,10 @@ def pairwise_similarity_loss(
 
     teacher, student = padded(teacher), padded(student)
     rows = [affinity.unit_features(features) * mask[..., None] for features in (teacher, student)]
+    # T - S by value, more exactly than by subtraction; by derivative, the subtraction.
     apart = _unit_difference(*jax.lax.stop_gradient((teacher, student))) * mask[..., None]
+    plain = rows[0] - rows[1]
+    apart = plain + jax.lax.stop_gradient(apart - plain)
     mass = jnp.sum(mask, axis=1)
     per_image = _squared_differences(*rows, apart) / jnp.where(mass > 0, mass, 1) ** 2
     return masked_mean(per_image, mass > 0)
@@ -133,24 +141,45 @@ def _unit_difference(
 ) -> Float[Array, "b n w"]:
     """The difference of two unit features, f̂ - ŝ, to float32 precision however close they are.
 
-    From δ = f - s where that is small, because the rounding of f̂ and ŝ would be much of the rest:
+    From δ = f - s, with s brought to the norm of f without a rounding, where δ is small, because
+    the rounding of f̂ and ŝ would be much of the rest:
 
         f̂ - ŝ = (δ - γ s)/|f|,   γ = |f|/|s| - 1 = δ·(f + s) / (|s| (|f| + |s|))
     """
-    largest = jnp.maximum(jnp.abs(first), jnp.abs(second)).max(-1, keepdims=True)
-    _, exponent = jnp.frexp(largest)
-    # A power of two scales without rounding.
-    scaled, other = jnp.ldexp(first, -exponent), jnp.ldexp(second, -exponent)
-    difference = scaled - other
-    norm, other_norm = (jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (scaled, other))
-    is_close = jnp.linalg.norm(difference, axis=-1, keepdims=True) < 0.5 * norm
+    apart = affinity.unit_features(first) - affinity.unit_features(second)
+    first, second = _scaled(first), _scaled(second)
+    norm, other_norm = (jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (first, second))
+    is_close = (norm > 0) & (other_norm > 0)
     norm, other_norm = (jnp.where(is_close, x, 1) for x in (norm, other_norm))
-    longer = jnp.sum(difference * (scaled + other), axis=-1, keepdims=True)
+    ratio = norm / other_norm
+    second, rounding = _exact_product(ratio, second)
+    other_norm *= ratio
+    difference = (first - second) - rounding
+    is_close &= jnp.linalg.norm(difference, axis=-1, keepdims=True) < 0.5 * norm
+    longer = jnp.sum(difference * (first + second), axis=-1, keepdims=True)
     longer = longer / (other_norm * (norm + other_norm))
-    close = (difference - longer * other) / norm
-    return jnp.where(
-        is_close, close, affinity.unit_features(first) - affinity.unit_features(second)
-    )
+    close = (difference - longer * second) / norm
+    return jnp.where(is_close, close, apart)
+
+
+def _scaled(features: Float[Array, "b n w"]) -> Float[Array, "b n w"]:
+    """Times a power of two, which rounds nothing, such that the largest component is about 1."""
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(features), axis=-1, keepdims=True))
+    return jnp.ldexp(features, -exponent)
+
+
+def _exact_product(
+    a: Float[Array, "*shape"], b: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """a·b as the float32 product and what it rounds away (Dekker, A floating-point technique for
+    extending the available precision, 1971).
+    """
+    # Halves of 12 bits, whose products float32 holds; reduce_precision is not optimised away.
+    a_high, b_high = (jax.lax.reduce_precision(x, 8, 11) for x in (a, b))
+    a_low, b_low = a - a_high, b - b_high
+    product = a * b
+    rest = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return product, rest
 
 
 @jax.custom_vjp

@@ -29,10 +29,12 @@ def normalise(
     return (scaled - jnp.array(mean)) / jnp.array(std)
 
 
-def _prepare(images: Array, config: ConfigDict) -> Float[Array, "b h w 3"]:
-    """Images of a batch as the network and the targets see them."""
-    images = normalise(images, config.model.mean, config.model.std)
-    return box_downsample(images, config.data.downsample)
+def _prepare(batch: Batch, config: ConfigDict) -> Batch:
+    """The batch with its images as the network and the targets see them."""
+    labeled = batch["labeled"]
+    images = normalise(labeled["image"], config.model.mean, config.model.std)
+    images = box_downsample(images, config.data.downsample)
+    return {**batch, "labeled": {**labeled, "image": images}}
 
 
 def make_train_step(
@@ -49,7 +51,7 @@ def make_train_step(
     so that ignored pixels may be spread unevenly over parts and devices. BatchNorm statistics are
     updated part by part.
 
-    A step whose loss, gradient norm, new BatchNorm statistics or new state of the target is not
+    A step whose losses, gradient norm, new BatchNorm statistics or new state of the target is not
     finite leaves the state as it was, with metrics["finite"] = False. The old state is donated.
 
     Args:
@@ -68,7 +70,7 @@ def make_train_step(
         params = {name: network.params for name, network in state.networks.items()}
 
         def loss_of_part(params, statistics, target_state, part):
-            part["labeled"]["image"] = _prepare(part["labeled"]["image"], config)
+            part = _prepare(part, config)
             networks = {name: Network(params[name], statistics[name]) for name in params}
             return objective.loss(
                 apply, networks, part, mass, target_state, progress, state.previous
@@ -92,7 +94,7 @@ def make_train_step(
         gradient_norm = optax.tree.norm(gradients)
         # New parameters need no look: a finite norm bounds every gradient by 2·10¹⁹, and the
         # configuration what they are multiplied with.
-        finite = tree_finite((metrics["loss"], gradient_norm, statistics, target))
+        finite = tree_finite((metrics, gradient_norm, statistics, target))
 
         def updated(state: TrainState) -> TrainState:
             step = state.step + 1
@@ -147,10 +149,8 @@ def make_inspection(
     """The jitted `objective.inspect` on a batch with leaves [batch, ...]; the state stays."""
 
     def inspect(state: TrainState, batch: Batch):
-        labeled = batch["labeled"]
-        image = _prepare(labeled["image"], config)
         progress = state.step / config.total_steps
-        batch = {**batch, "labeled": {**labeled, "image": image}}
+        batch = _prepare(batch, config)
         return objective.inspect(
             apply, state.networks, batch, state.target, progress, state.previous
         )

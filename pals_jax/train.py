@@ -343,9 +343,9 @@ class _Run:
         steps = [(ids, jax.device_get(metrics)) for ids, metrics in pending]
         for number, (ids, metrics) in enumerate(steps, self.step - len(steps) + 1):
             if not metrics["finite"]:
-                shown = f"loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}"
-                if np.isfinite([metrics["loss"], metrics["gradient_norm"]]).all():
-                    shown += ", both finite, unlike BatchNorm's statistics or the target's state"
+                shown = ", ".join(f"{name} {value}" for name, value in metrics.items())
+                if np.isfinite(list(metrics.values())).all():
+                    shown += ", unlike BatchNorm's statistics or the target's state"
                 latest = self.checkpoints.latest
                 saved = f"the last good checkpoint is step {latest} in {self.checkpoints.folder}"
                 raise NonFiniteError(

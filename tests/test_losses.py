@@ -151,6 +151,41 @@ def test_pairwise_similarity_agrees_with_all_pairs_in_float64(distance, scale, m
         assert error <= 1e-5 * np.linalg.norm(scale * expected_gradient)
 
 
+@pytest.mark.parametrize("mean", [0, 5])
+@pytest.mark.parametrize("scale", [2, 1e3, "of each pixel"])
+@pytest.mark.parametrize("distance", [1, 1e-1, 1e-2, 1e-3])
+def test_pairwise_similarity_does_not_cancel_between_features_of_different_norms(
+    distance, scale, mean
+):
+    teacher, student, mask = draw_pair(distance, mean=mean)
+    if scale == "of each pixel":
+        scale = np.random.default_rng(1).uniform(0.1, 10, (2, 50, 1))
+    student = (scale * student).astype(np.float32)
+    expected, expected_gradients = pairwise_in_float64(teacher, student, mask)
+    value, gradients = jax.jit(jax.value_and_grad(losses.pairwise_similarity_loss, argnums=(0, 1)))(
+        teacher, student, mask
+    )
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        error = np.linalg.norm(gradient - expected_gradient)
+        assert error <= 1e-5 * np.linalg.norm(expected_gradient)
+
+
+def test_pairwise_similarity_has_a_second_derivative():
+    teacher, student, mask = (x[:1, :6] for x in draw_pair(0.5, width=4, student_width=4))
+
+    def plain(student):
+        t, s = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (teacher, student))
+        difference = (t @ t.mT - s @ s.mT) * mask[:, :, None] * mask[:, None]
+        return jnp.sum(difference**2) / mask.sum() ** 2
+
+    def ours(student):
+        return losses.pairwise_similarity_loss(teacher, student, mask)
+
+    found, expected = (jax.jacrev(jax.grad(loss))(student) for loss in (ours, plain))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(("width", "student_width"), [(24, 10), (10, 24)])
 def test_pairwise_similarity_of_different_widths(width, student_width):
     teacher, student, mask = draw_pair(0.1, width=width, student_width=student_width)
@@ -207,6 +242,10 @@ def test_pairwise_similarity_names_what_does_not_fit():
     teacher, student, mask = draw_pair(0.1)
     with pytest.raises(ValueError, match=r"student .*\(2, 50, 24\).*\(2, 49, 24\)"):
         losses.pairwise_similarity_loss(teacher, student[:, 1:], mask)
+    with pytest.raises(ValueError, match="mask must be bool or floats, found complex64"):
+        losses.pairwise_similarity_loss(teacher, teacher, jnp.ones((2, 50), jnp.complex64))
+    with pytest.raises(ValueError, match="mask must be an array, found list"):
+        losses.pairwise_similarity_loss(teacher, teacher, [1.0])
     with pytest.raises(ValueError, match=r"mask .*\(2, 50, 24\).*\(1, 50\)"):
         losses.pairwise_similarity_loss(teacher, student, mask[:1])
     with pytest.raises(ValueError, match=r"mask .*\(2, 50, 1\)"):

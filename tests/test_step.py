@@ -184,18 +184,21 @@ class Broken(Supervised):
         weight = jax.tree.leaves(networks["student"].params)[0].ravel()[0]
         if self.which == "gradient":
             return loss + jnp.sqrt(weight - weight), result  # 0, whose derivative is ∞ · 0
+        if self.which == "auxiliary":
+            result.metrics["auxiliary_loss"] = jnp.float32(jnp.inf)
+            return loss, result
         result.metrics["loss"] = result.metrics["loss"] + jnp.nan
         return loss, result
 
 
-@pytest.mark.parametrize("which", ["value", "gradient"])
+@pytest.mark.parametrize("which", ["value", "gradient", "auxiliary"])
 def test_a_loss_or_a_gradient_that_is_not_finite_alone_changes_nothing(config, which, monkeypatch):
     monkeypatch.setattr(Broken, "which", which)
     run = Run(config, objective=Broken)
     before = jax.device_get(run.state)
     metrics = run.take(draw_batch(0, 4))
-    assert np.isfinite(metrics["loss"]) == (which == "gradient")
-    assert np.isfinite(metrics["gradient_norm"]) == (which == "value")
+    assert np.isfinite(metrics["loss"]) == (which != "value")
+    assert np.isfinite(metrics["gradient_norm"]) == (which != "gradient")
     assert not metrics["finite"]
     jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(run.state))
 

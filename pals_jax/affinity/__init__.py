@@ -2,11 +2,10 @@
 
 from pals_jax.affinity.aggregation import IMPLEMENTATIONS, able, aggregate, choose
 from pals_jax.affinity.dense import affinity_matrix
-from pals_jax.affinity.kernels import LEAST_TEMPERATURE, SIMILARITIES, Kernel, unit_features
+from pals_jax.affinity.kernels import SIMILARITIES, Kernel, unit_features
 
 __all__ = [
     "IMPLEMENTATIONS",
-    "LEAST_TEMPERATURE",
     "SIMILARITIES",
     "Kernel",
     "able",

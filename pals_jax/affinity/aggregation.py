@@ -28,10 +28,6 @@ _IMPLEMENTATIONS = {
 }
 IMPLEMENTATIONS = ("auto", *_IMPLEMENTATIONS)
 
-# With labels "linear" sums over the image once for each class, of which there may be as many as
-# values. From so many pixels on, times the square of that, it is the faster one on a CPU.
-_PIXELS_PER_SUM = 10
-
 
 def able(similarity: str, mesh: Mesh | None = None) -> list[str]:
     """The implementations that can do a similarity, on a mesh if one is given, "auto" first.
@@ -81,8 +77,8 @@ def choose(
         is_linear = f"{similarity} is linear in the cosine"
         if labels is None:
             return "linear", f"{is_linear}: sums over the image serve all rows"
-        classes = values.shape[2]
-        if pixels >= _PIXELS_PER_SUM * classes**2:
+        classes = values.shape[2]  # labels may have as many
+        if pixels >= linear.PIXELS_PER_SUM * classes**2:
             return "linear", f"{is_linear}: sums over each class serve its rows"
         return "tiled", f"sums over up to {classes} classes take longer than {pixels}² pairs"
     mib = batch * pixels**2 * 4 / 2**20
@@ -153,7 +149,8 @@ def aggregate(
       aggregated: [B,N,K] float32, 0 in rows without a source.
       has_source: [B,N] bool, valid_u ∧ (Σ_v M_uv κ_uv > 0). Underflow never turns it off. A cosine
         within 3·10⁻⁶ of the value where relu_cosine or linear_cosine become 0 counts as that value;
-        where all sources of a row are within 10⁻³ of it, the rounding of the cosines shows.
+        where all sources of a row are within 10⁻³ of it, for relu_cosine within power·10⁻³, the
+        rounding of the cosines shows.
 
     Raises:
       ValueError: a shape, dtype or option is wrong; the message names the argument, what was found
@@ -218,7 +215,7 @@ def aggregate(
 
 def _check_shapes(features, values) -> None:
     for name, array in (("features", features), ("values", values)):
-        _require_array(name, array)
+        require_array(name, array)
         if array.ndim != 3:
             raise ValueError(
                 f"{name} must have 3 axes [batch, pixels, channels], found shape {array.shape}"
@@ -247,7 +244,7 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
     ):
         if array is None:
             continue
-        _require_array(name, array)
+        require_array(name, array)
         if array.shape != pixels:
             raise ValueError(
                 f"{name} must have shape {pixels}, that of features {features.shape} without "
@@ -256,9 +253,10 @@ def _check_arrays(features, values, valid, labels, correct) -> None:
         if not jnp.issubdtype(array.dtype, kind):
             raise ValueError(f"{name} must be {called}, found {array.dtype}")
     if isinstance(labels, np.ndarray):  # JAX would cut off what an int32 does not hold
-        largest = np.abs(labels.astype(np.float64)).max()
-        if largest > np.iinfo(np.int32).max:
-            raise ValueError(f"labels must fit int32, found {largest:.0f} in {labels.dtype}")
+        limits = np.iinfo(np.int32)
+        for found in (labels.min(), labels.max()):
+            if not limits.min <= int(found) <= limits.max:
+                raise ValueError(f"labels must fit int32, found {found} in {labels.dtype}")
 
 
 def _check_mesh(mesh) -> None:
@@ -266,6 +264,7 @@ def _check_mesh(mesh) -> None:
         raise ValueError(f"mesh must be a jax.sharding.Mesh or None, found {mesh!r}")
 
 
-def _require_array(name: str, array) -> None:
+def require_array(name: str, array) -> None:
+    """Raises ValueError for a list or a scalar."""
     if not (hasattr(array, "shape") and hasattr(array, "dtype")):
         raise ValueError(f"{name} must be an array, found {type(array).__name__}")

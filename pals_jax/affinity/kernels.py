@@ -7,7 +7,6 @@ that a small temperature or a large power never underflows a whole row to zero.
 
 import dataclasses
 import functools
-import math
 import numbers
 from typing import NamedTuple
 
@@ -23,7 +22,9 @@ SIMILARITIES = ("exp_cosine", "linear_cosine", "relu_cosine", "uniform")
 _MARGIN = 3e-6
 
 # 2 / τ, the largest exponent, must stay far below the largest float32 of 3·10³⁸.
-LEAST_TEMPERATURE = 1e-30
+_LEAST_TEMPERATURE = 1e-30
+# Of τ and of the power, so that float32 holds either.
+_MOST = 1e30
 # exp(-64) = 2·10⁻²⁸: values of 10⁻¹⁰ stay normal, and no weight above 1 makes large ones overflow.
 _BOUNDED_EXPONENT = 64.0
 # The least positive cosine is 3·10⁻⁶, and its fourth power leaves as much room.
@@ -43,8 +44,8 @@ class Kernel:
 
     Attributes:
       similarity: one of SIMILARITIES.
-      temperature: τ ≥ 10⁻³⁰ of exp_cosine.
-      power: ≥ 1, of relu_cosine; below, the slope at 0 is infinite and rounding decides.
+      temperature: τ of exp_cosine, in [10⁻³⁰, 10³⁰].
+      power: in [1, 10³⁰], of relu_cosine; below, the slope at 0 is infinite and rounding decides.
 
     Raises:
       ValueError: an attribute has a value that it cannot have.
@@ -62,13 +63,15 @@ class Kernel:
                 raise ValueError(
                     f"{name} must be a number, known when a function is compiled; found {value!r}"
                 )
-        if not LEAST_TEMPERATURE <= self.temperature < math.inf:
+        if not _LEAST_TEMPERATURE <= self.temperature <= _MOST:
             raise ValueError(
-                f"temperature must be > 0 (and at least {LEAST_TEMPERATURE}, for the sake of "
-                f"float32) and finite, found {self.temperature}"
+                f"temperature must be > 0 (and for the sake of float32 at least "
+                f"{_LEAST_TEMPERATURE} and at most {_MOST:g}), found {self.temperature}"
             )
-        if not 1 <= self.power < math.inf:
-            raise ValueError(f"power must be ≥ 1 and finite, found {self.power}")
+        if not 1 <= self.power <= _MOST:
+            raise ValueError(f"power must be ≥ 1 and at most {_MOST:g}, found {self.power}")
+        for name in ("temperature", "power"):  # of any type of number
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
     def is_bounded(self) -> bool:
@@ -118,13 +121,15 @@ def unit_features(features: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
     """L2-normalises each feature in float32 and returns it in the dtype of the input; a zero
     feature stays zero.
 
-    Dividing by the largest component first keeps the norm of very large or very small features in
-    range. Differentiable; the gradient of a zero feature is finite.
+    Scaling by a power of two first keeps the norm of very large or very small features in range.
+    Differentiable; the gradient of a zero feature is finite.
     """
     wide = features.astype(jnp.float32)
-    # The result does not depend on this scale, so its derivative is left out.
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis=-1, keepdims=True))
-    wide = wide / jnp.where(largest > 0, largest, 1)
+    # The result does not depend on this scale, so its derivative is left out. In two steps, because
+    # the inverse of the largest float32 would be subnormal, and flushed to 0.
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(jax.lax.stop_gradient(wide)), axis=-1, keepdims=True))
+    half = exponent // 2
+    wide = wide * jnp.ldexp(jnp.float32(1), -half) * jnp.ldexp(jnp.float32(1), half - exponent)
     squares = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
     return (wide / jnp.sqrt(jnp.where(squares > 0, squares, 1))).astype(features.dtype)
 

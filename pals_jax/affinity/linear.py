@@ -5,8 +5,9 @@
 The two sums over sources are the same for all rows, so the cost is that of two thin matrix
 products. The self-pair is subtracted as its own term: 2 p_u, or p_u for a zero feature.
 
-The two sums cancel where nearly all sources are opposite to a row. If that befalls any row, the
-whole call is computed pair by pair instead.
+The two sums cancel where nearly all sources are opposite to a row, and against the self-pair where
+a row has few sources, all nearly opposite. If that befalls any row, the whole call is computed pair
+by pair instead.
 """
 
 import jax
@@ -19,9 +20,14 @@ from pals_jax.affinity.kernels import Kernel
 
 SIMILARITIES = ("linear_cosine", "uniform")
 
-# The least mean of (1 + c) over the sources of a row: below it the rounding of the sums shows in
-# the result by more than 10⁻⁵.
+# With labels there is a sum over the image for each class. From so many pixels on, times the square
+# of the number of classes, the sums are faster than the pairs on a CPU.
+PIXELS_PER_SUM = 10
+
+# The least mean of (1 + c) over the sources of a row, and the least sum of it relative to the
+# self-pair: below them the rounding of the sums shows in the result by more than 10⁻⁵.
 _LEAST_MEAN = 0.02
+_LEAST_TO_SELF = 0.1
 
 
 def aggregate(
@@ -38,7 +44,7 @@ def aggregate(
     """Aggregates `values` by sums over all sources; see `pals_jax.affinity.aggregate`.
 
     With labels each class is served from its own sources, one class after the other, so the cost
-    is multiplied by the number of classes in the image.
+    is multiplied by the number of classes in the image; of many it is computed pair by pair.
 
     Products are float32 for inputs of any dtype: they are thin, and ‖f̂‖² of a feature rounded to
     bfloat16 would not be 1, so that a subtracted self-pair would leave a rest.
@@ -56,6 +62,7 @@ def aggregate(
             sums += kernels.product("bnd,bdk->bnk", unit, moment)
         return jnp.broadcast_to(sums, held.shape)
 
+    needs_pairs = jnp.array(False)
     if labels is None:
         sums = serve(held)
         count = jnp.sum(is_source, axis=1, keepdims=True)
@@ -66,11 +73,14 @@ def aggregate(
             inside = (rank == index)[..., None]
             return jnp.where(inside, serve(jnp.where(inside, held, 0)), sums)
 
+        classes = jnp.max(rank) + 1
+        needs_pairs = held.shape[1] < PIXELS_PER_SUM * classes**2
         start = jnp.zeros(held.shape, jnp.float32)
-        sums = jax.lax.fori_loop(0, jnp.max(rank) + 1, serve_class, start)
+        sums = jax.lax.fori_loop(0, jnp.where(needs_pairs, 0, classes), serve_class, start)
+    of_self = jnp.zeros(is_source.shape)
     if exclude_self:
-        of_self = 1 + jnp.any(features != 0, axis=-1) if is_cosine else 1
-        sums -= jnp.expand_dims(of_self, -1) * held
+        of_self = (1.0 + jnp.any(features != 0, axis=-1) * is_cosine) * is_source
+        sums -= of_self[..., None] * held
         count -= is_source
     served = jnp.broadcast_to(count > 0, is_source.shape)
     total = sums[..., -1]
@@ -93,10 +103,12 @@ def aggregate(
             mesh=mesh,
         )
 
-    if not is_cosine:
+    if is_cosine:
+        cancels = served & (total < _LEAST_MEAN * count + _LEAST_TO_SELF * of_self)
+        needs_pairs |= jnp.any(cancels)
+    elif labels is None:
         return divided()
-    cancels = served & (total < _LEAST_MEAN * count)
-    return jax.lax.cond(jnp.any(cancels), pair_by_pair, divided)
+    return jax.lax.cond(needs_pairs, pair_by_pair, divided)
 
 
 def _rank_and_count(

@@ -8,13 +8,13 @@ here.
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pals_jax import affinity
+from pals_jax.errors import OptionError
 from pals_jax.targets.cells import Cells, covered_upsample, measure, network_stride
 from pals_jax.targets.target import Inputs, Labels, State, Target
 
@@ -106,9 +106,10 @@ class Pals(Target):
                 f"be one of {able} for affinity {self.affinity!r}",
             )
         self._require("alpha", 0 <= self.alpha <= 1, "lie in [0, 1]")
-        for option, least in (("temperature", affinity.LEAST_TEMPERATURE), ("power", 1)):
-            holds = least <= getattr(self, option) < math.inf
-            self._require(option, holds, f"be > 0, at least {least} and finite")
+        try:
+            affinity.Kernel("exp_cosine", self.temperature, self.power)
+        except ValueError as error:
+            raise OptionError(f"option of {self.name}: {error}") from None
         self._require_finite("softmax_temperature", positive=True)
         for option in ("stride", "tile_size"):
             self._require(option, getattr(self, option) >= 0, "be ≥ 0")

@@ -1,6 +1,7 @@
 """What all implementations compute: hand-computed values, masks and properties."""
 
 import itertools
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -235,6 +236,28 @@ def test_masks_may_be_numpy_inside_a_jitted_function(implementation):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("similarity", ["linear_cosine", "uniform"])
+@pytest.mark.parametrize("exclude_self", [True, False])
+@pytest.mark.parametrize("classes", [3, 100])  # sums over each, or too many for that
+def test_sums_over_each_class(similarity, exclude_self, classes):
+    rng, features, values = draw(seed=4, pixels=300, dimension=8)
+    masks = masks_of(rng, features.shape[:2], ("valid", "correct"))
+    masks["labels"] = rng.integers(0, classes, features.shape[:2]).astype(np.int32)
+    options = {"similarity": similarity, "exclude_self": exclude_self, **masks}
+    expected = reference.aggregate(features, values, **options)
+    found = call("linear", features, values, **options)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+
+
+def test_any_number_is_a_temperature_and_any_int32_a_label():
+    _, features, values = draw(seed=2)
+    labels = np.full(features.shape[:2], -(2**31), np.int32)
+    exact, _ = affinity.aggregate(features, values, temperature=Fraction(1, 10), labels=labels)
+    expected, _ = affinity.aggregate(features, values, temperature=0.1)
+    np.testing.assert_array_equal(exact, expected)
+
+
 @each_implementation_of(*affinity.SIMILARITIES)
 def test_a_valid_pixel_that_is_not_finite_makes_its_image_nan(implementation, similarity):
     _, features, values = draw(seed=3)
@@ -264,8 +287,10 @@ GOOD = {"features": np.ones((1, 4, 2), np.float32), "values": np.ones((1, 4, 3),
         ({"features": np.ones((1, 0, 2), np.float32)}, r"features must not be empty.*\(1, 0, 2\)"),
         ({"values": np.ones((1, 4, 0), np.float32)}, r"values must not be empty"),
         ({"temperature": float("nan")}, "temperature"),
-        ({"power": 0.5}, "power must be ≥ 1 and finite, found 0.5"),
-        ({"power": float("inf")}, "power must be ≥ 1 and finite, found inf"),
+        ({"power": 0.5}, "power must be ≥ 1 and at most 1e\\+30, found 0.5"),
+        ({"power": float("inf")}, "power must be ≥ 1 and at most 1e\\+30, found inf"),
+        ({"power": 2**2000}, "power must be ≥ 1 and at most"),
+        ({"temperature": 1e305}, "temperature must be .*at most 1e\\+30"),
         ({"temperature": "0.1"}, "temperature must be a number, .*found '0.1'"),
         ({"power": None}, "power must be a number, .*found None"),
         ({"features": [[[1.0, 0.0]]]}, "features must be an array, found list"),

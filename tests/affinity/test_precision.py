@@ -13,7 +13,7 @@ each_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 
 
 @each_implementation_of(*affinity.SIMILARITIES)
-@pytest.mark.parametrize("scale", [1e-3, 1e3, 1e-30, 1e30])
+@pytest.mark.parametrize("scale", [1e-3, 1e3, 1e-30, 1e30, 7e37])
 def test_scale_of_features_does_not_matter(implementation, similarity, scale):
     _, features, values = draw(seed=1)
     expected, _ = reference.aggregate(features, values, similarity=similarity)
@@ -184,3 +184,23 @@ def test_bfloat16_values_do_not_round_float32_features(implementation, similarit
     found, has_source = call(implementation, features, values, similarity=similarity)
     assert has_source[0].tolist() == [False, True, True]
     np.testing.assert_array_equal(found[0], [[0, 0, 0], [0, 0, 1], [0, 1, 0]])
+
+
+@pytest.mark.parametrize("above_opposite", [0.0205, 0.03, 0.06, 0.2])
+def test_two_nearly_opposite_pixels(above_opposite):
+    # Each has one source, and what is left of the sums after the self-pair is 1 + c.
+    rng = np.random.default_rng(0)
+    images = 40
+    first = rng.normal(size=(images, 64))
+    aside = rng.normal(size=(images, 64))
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    aside -= np.sum(aside * first, 1, keepdims=True) * first
+    aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+    cosine = above_opposite - 1
+    second = cosine * first + np.sqrt(1 - cosine**2) * aside
+    features = np.stack([first, second], axis=1).astype(np.float32)
+    values = rng.dirichlet(np.ones(5), size=(images, 2)).astype(np.float32)
+    found, _ = affinity.aggregate(
+        features, values, similarity="linear_cosine", implementation="linear"
+    )
+    np.testing.assert_allclose(found, values[:, ::-1], atol=1e-5)
