@@ -23,9 +23,9 @@ _PAGE = Template("""<!doctype html>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
   margin: 0 auto; max-width: 72rem; padding: 1rem; }
-table { border-collapse: collapse; display: block; overflow-x: auto;
+table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left;
+th, td { padding: .25rem .45rem; border-bottom: 1px solid #ddd; text-align: left;
   white-space: nowrap; }
 th { border-bottom: 2px solid #888; white-space: normal; vertical-align: bottom; }
 img { max-width: 100%; height: auto; }

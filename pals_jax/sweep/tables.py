@@ -32,6 +32,11 @@ def percent(share: float | None) -> str:
     return "n/a" if share is None else f"{100 * share:.1f}"
 
 
+def points(difference: float) -> str:
+    """In points, signed, with one decimal; nothing is -0.0."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
+
+
 def pairs(runs: BySeed, reference: BySeed) -> list[tuple[Row, Row]]:
     """Runs of one seed that were trained and reported on the same images."""
     return [
@@ -88,7 +93,7 @@ def class_gains(by_variant: Mapping[str, BySeed], baseline: str) -> str:
     for variant, runs in by_variant.items():
         if variant != baseline:
             gains = [difference(runs, reference, "iou", name) for name in classes]
-            cells = ["n/a" if gain is None else f"{100 * gain.mean:+.1f}" for gain in gains]
+            cells = ["n/a" if gain is None else points(gain.mean) for gain in gains]
             lines.append([literal(variant), *cells])
     return markdown(["variant", *map(literal, classes)], lines)
 
@@ -113,7 +118,7 @@ def diagnostics(by_variant: Mapping[str, BySeed]) -> str | None:
 
     def cell(early: list[Row], late: list[Row], name: str) -> str:
         both = [_mean_of(line.get(name) for line in part) for part in (early, late)]
-        return "" if None in both else " → ".join(f"{value:.3g}" for value in both)
+        return "" if None in both else " → ".join(f"{value:.4g}" for value in both)
 
     header = ["variant", *(name.removeprefix("target/").replace("_", " ") for name in names)]
     return markdown(
@@ -128,10 +133,10 @@ def diagnostics(by_variant: Mapping[str, BySeed]) -> str | None:
 def _compared(found: Difference | None) -> list[str]:
     if found is None:
         return ["", "", "", ""]
-    shown = [f"{100 * found.mean:+.1f}", str(found.pairs)]
+    shown = [points(found.mean), str(found.pairs)]
     if found.low is None or found.high is None or found.detectable is None:
         return [*shown, "", ""]
-    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    interval = f"{points(found.low)} to {points(found.high)}"
     return [*shown, interval, f"{100 * found.detectable:.1f}"]
 
 
@@ -142,9 +147,7 @@ def _over_images(both: Sequence[tuple[Row, Row]]) -> str:
         [np.array(row["block_areas"]) for row in rows] for rows in zip(*both, strict=True)
     )
     interval = statistics.block_bootstrap(own, other)
-    return (
-        "too few blocks" if interval is None else " to ".join(f"{100 * x:+.1f}" for x in interval)
-    )
+    return "too few blocks" if interval is None else " to ".join(map(points, interval))
 
 
 def _mean_and_sd(runs: BySeed, score: str) -> str:
