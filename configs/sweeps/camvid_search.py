@@ -42,7 +42,9 @@ _DESIGN = (
 
 
 def get_sweep() -> Sweep:
-    """Cross-entropy, label smoothing, PALS at its defaults and at 24 settings, two seeds each."""
+    """Cross-entropy, label smoothing, PALS at its defaults and at 24 settings, two seeds each, each
+    with labelled images of its own.
+    """
     variants = {
         "CE": {"target.name": "one_hot"},
         "LS": {"target.name": "label_smoothing"},
@@ -58,5 +60,6 @@ def get_sweep() -> Sweep:
         title="CamVid: a coarse search over the options of PALS",
         baseline="CE",
         grids=(Grid({**on_dev, "seed": (0, 1)}, variants),),
+        seed_fields=("data.subset_seed",),
         bootstrap_block=10,
     )
