@@ -57,7 +57,7 @@ def test_saved_configuration_comes_back_equal(tmp_path):
         ("data.scale", ("a", "b"), "of type tuple, as ("),
         ("seed", 2**31, "below 2³¹"),
         ("optimizer.learning_rate", float("inf"), "of type float"),
-        ("target.options.power", float("inf"), "finite"),
+        ("target.options.power", float("inf"), "at most 1e+30"),
         ("target.options.implementation", "fast", "tiled"),
         ("model.dtype", "float16", "bfloat16"),
         ("model.output_stride", 32, "8 or 16"),

@@ -58,7 +58,7 @@ def test_the_same_pixel_millions_of_times_is_not_rounded_away():
     assert found == pytest.approx({"nll": -np.log(p), "brier": brier}, rel=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**16), cuts=st.sets(st.integers(1, 5)))
 def test_parts_merge_to_the_whole_set(seed, cuts):
     rng = np.random.default_rng(seed)

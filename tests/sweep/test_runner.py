@@ -69,6 +69,18 @@ def test_a_run_stopped_while_it_starts_has_not_failed(runs, program, tmp_path):
     assert not (tmp_path / "base/seed=2" / runner.LOG).exists()
 
 
+def test_the_folder_of_another_run_is_refused(runs, program, tmp_path):
+    program("exit 0")
+    runner.Runner(runs, tmp_path, 1, lambda run: "well")
+    (tmp_path / "base/seed=0/checkpoints").mkdir()
+    config = default_config()
+    config.total_steps = 5
+    others = expand(Sweep("t", (Grid({"seed": (0,)}),), "base"), config)
+    expected = r"base/seed=0 holds a run that differs in \{'total_steps': \(1000, 5\)\}"
+    with pytest.raises(ConfigError, match=expected):
+        runner.Runner(others, tmp_path, 1, lambda run: "well")
+
+
 def test_what_an_earlier_process_left_training_is_awaited(runs, program, tmp_path, capsys):
     program("exit 0")
     waiting = runner.Runner(runs, tmp_path, 1, lambda run: "well")
