@@ -10,6 +10,8 @@ a row has few sources, all nearly opposite. If that befalls any row, the whole c
 by pair instead.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -74,7 +76,8 @@ def aggregate(
             return jnp.where(inside, serve(jnp.where(inside, held, 0)), sums)
 
         classes = jnp.max(rank) + 1
-        needs_pairs = held.shape[1] < PIXELS_PER_SUM * classes**2
+        # Not N < 10·classes², which an int32 does not hold for 15,000 classes.
+        needs_pairs = classes > math.sqrt(held.shape[1] / PIXELS_PER_SUM)
         start = jnp.zeros(held.shape, jnp.float32)
         sums = jax.lax.fori_loop(0, jnp.where(needs_pairs, 0, classes), serve_class, start)
     of_self = jnp.zeros(is_source.shape)
