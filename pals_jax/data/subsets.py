@@ -11,6 +11,15 @@ from pathlib import Path, PurePosixPath
 
 from pals_jax.data.errors import DataError, some
 
+# The labelled subsets that the field reports on, see lists/README.md.
+_SHIPPED = {
+    path.relative_to(path.parents[1]).with_suffix("").as_posix(): path
+    for path in sorted((Path(__file__).parent / "lists").glob("*/*.txt"))
+}
+
+# Published lists name the file of an image, where the id of a Cityscapes frame lacks this.
+_FILE_SUFFIX = "_leftImg8bit"
+
 
 def nested_subset(ids: Collection[str], fraction: float, seed: int) -> list[str]:
     """A random part of the ids, such that smaller parts are prefixes of larger ones.
@@ -48,6 +57,7 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
         "" — all;
         "0.1" — a fraction in (0, 1], by `nested_subset`;
         "prefix:0006R0" — ids that begin so;
+        "voc_classic/92", "cityscapes/1_16", … — a list of the field, which comes with the package;
         "list.txt" — a text file with one id a line; lines that begin with # are skipped. Only the
         first word of a line counts, so `image_path mask_path` lines do too: a path names the id
         that it ends with, extension aside, and a bare name the one id that ends with it.
@@ -64,8 +74,8 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
         chosen = list(ids)
     elif spec.startswith("prefix:"):
         chosen = [key for key in ids if key.startswith(spec.removeprefix("prefix:"))]
-    elif is_list(spec):
-        chosen = _listed([*ids, *held_out], Path(spec).expanduser())
+    elif is_list(spec) or "/" in spec:
+        chosen = _listed([*ids, *held_out], _list_file(spec))
         if taken := sorted(set(chosen) & set(held_out)):
             raise DataError(
                 f"{spec}: {len(taken)} of its {len(chosen)} ids are held out: {some(taken)}. Take "
@@ -118,8 +128,8 @@ def _fraction(spec: str, total: int) -> float:
         fraction = float(spec)
     except ValueError:
         raise DataError(
-            f"the selection {spec!r} is neither a fraction in (0, 1], nor prefix:…, nor a .txt "
-            "file."
+            f"the selection {spec!r} is neither a fraction in (0, 1], nor prefix:…, nor a list as "
+            "voc_classic/92, nor a .txt file."
         ) from None
     if 1 < fraction < float("inf"):
         hint = f"for {spec} of {total} images give {fraction / total:.4g}"
@@ -127,6 +137,17 @@ def _fraction(spec: str, total: int) -> float:
             hint = f"there are {total} images; leave it empty for all of them"
         raise DataError(f"a subset is a fraction in (0, 1], got {spec}; {hint}.")
     return fraction
+
+
+def _list_file(spec: str) -> Path:
+    """Where a list of ids lies: that of the user, or one of the package."""
+    if is_list(spec):
+        return Path(spec).expanduser()
+    if spec not in _SHIPPED:
+        raise DataError(
+            f"there is no list {spec!r}, only {', '.join(_SHIPPED)}; one of your own ends in .txt."
+        )
+    return _SHIPPED[spec]
 
 
 def _listed(ids: Sequence[str], path: Path) -> list[str]:
@@ -146,7 +167,7 @@ def _listed(ids: Sequence[str], path: Path) -> list[str]:
         path = PurePosixPath(name)
         if not path.name:  # "." and "/", as from `find`
             return []
-        stem = str(path.with_suffix(""))
+        stem = str(path.with_suffix("")).removesuffix(_FILE_SUFFIX)
         ends = [tail for tail in (*_tails(name), *_tails(stem)) if tail in known]
         return ends[:1] or ending_with[name] or ending_with[stem]
 
@@ -164,7 +185,7 @@ def _listed(ids: Sequence[str], path: Path) -> list[str]:
     if unknown:
         raise DataError(
             f"{path}: lines that stand for none, or for several, of the {len(ids)} ids to choose "
-            f"from: {some(unknown, limit=100)}."
+            f"from: {', '.join(unknown)}."
         )
     return list(chosen)
 

@@ -1,11 +1,13 @@
 """Which ids a specification selects."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pals_jax.data import subsets
 from pals_jax.data.errors import DataError
 from pals_jax.data.subsets import ids_hash, nested_subset, select, split_dev
 
@@ -141,6 +143,71 @@ def test_every_unknown_id_of_a_list_is_named(tmp_path):
     path.write_text("drivea/003\nnope\ndrivea/999\n")
     with pytest.raises(DataError, match=r"list\.txt: .* 20 ids.*: nope, drivea/999\."):
         select(IDS, str(path), 0)
+
+
+SHIPPED = {
+    "cityscapes/1_16": 186,
+    "cityscapes/1_2": 1488,
+    "cityscapes/1_30": 100,
+    "cityscapes/1_4": 744,
+    "cityscapes/1_8": 372,
+    "voc/trainaug": 10582,
+    "voc_blender/1_16": 662,
+    "voc_blender/1_4": 2646,
+    "voc_blender/1_8": 1323,
+    "voc_classic/1464": 1464,
+    "voc_classic/183": 183,
+    "voc_classic/366": 366,
+    "voc_classic/732": 732,
+    "voc_classic/92": 92,
+    "voc_u2pl/1_16": 662,
+    "voc_u2pl/1_4": 2646,
+    "voc_u2pl/1_8": 1323,
+}
+
+
+def ids_of(name: str) -> list[str]:
+    return (Path(subsets.__file__).parent / "lists" / f"{name}.txt").read_text().split()
+
+
+def test_there_are_no_other_lists_than_these():
+    folder = Path(subsets.__file__).parent / "lists"
+    found = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*")}
+    assert found == SHIPPED.keys()
+
+
+@pytest.mark.parametrize(("name", "count"), SHIPPED.items())
+def test_the_lists_of_the_field(name, count):
+    """By name, out of all ids of the split that they are drawn from."""
+    of_voc = name.startswith("voc")
+    all_ids = ids_of("voc/trainaug" if of_voc else "cityscapes/1_2")
+    everything = sorted({*all_ids, *ids_of(name), "another"})
+    chosen = select(everything, name, 0)
+    assert len(chosen) == count
+    assert chosen == sorted(ids_of(name))
+    assert "another" not in chosen
+
+
+def test_smaller_lists_lie_in_larger_ones_of_trainaug():
+    for name in SHIPPED:
+        if name.startswith("voc"):
+            assert set(ids_of(name)) <= set(ids_of("voc/trainaug"))
+    assert set(ids_of("voc_u2pl/1_16")) <= set(ids_of("voc_classic/1464"))
+
+
+def test_a_list_that_does_not_exist_names_those_that_do():
+    with pytest.raises(DataError, match=r"no list 'voc_classic/91'.*voc_classic/92.*ends in \.txt"):
+        select(IDS, "voc_classic/91", 0)
+
+
+def test_a_list_of_files_of_cityscapes(tmp_path):
+    path = tmp_path / "labeled.txt"
+    path.write_text(
+        "leftImg8bit/train/jena/jena_000078_000019_leftImg8bit.png "
+        "gtFine/train/jena/jena_000078_000019_gtFine_labelTrainIds.png"
+    )
+    ids = ["jena_000078_000018", "jena_000078_000019"]
+    assert select(ids, str(path), 0) == ["jena_000078_000019"]
 
 
 def test_the_folders_that_find_lists_are_unknown_ids(tmp_path):
