@@ -47,7 +47,7 @@ def kl_divergence(
 
 
 def masked_mean(values: Float[Array, "*shape"], mask: Float[Array, "*shape"]) -> Float[Array, ""]:
-    """Σ v·m / Σ m in float32; 0 where Σ m = 0. Values at m = 0 may be NaN.
+    """Σ v·m / Σ m in float32; 0 where Σ m = 0. Values at m = 0 may be NaN; a mask may not.
 
     Args:
       values: v.
@@ -57,7 +57,7 @@ def masked_mean(values: Float[Array, "*shape"], mask: Float[Array, "*shape"]) ->
     mask = mask.astype(jnp.float32)
     total = masked_sum(values, mask)
     mass = jnp.sum(mask)
-    return jnp.where(mass > 0, total / jnp.where(mass > 0, mass, 1), 0)
+    return jnp.where(mass == 0, 0, total / jnp.where(mass == 0, 1, mass))
 
 
 def masked_sum(values: Float[Array, "*shape"], mask: Float[Array, "*shape"]) -> Float[Array, ""]:
@@ -81,15 +81,16 @@ def pairwise_similarity_loss(
         ½ (⟨UᵀU, VᵀV⟩ + tr((UᵀV)²)),
 
     which costs O(N·D²) and, unlike ‖TᵀT‖² - 2‖TᵀS‖² + ‖SᵀS‖², does not cancel in float32 where the
-    directions of the two are close. Where only their cosines agree, as after a rotation, L carries
-    an absolute error of about 10⁻⁸ of either sign. The identity is ours. Gradients flow into both,
-    by a formula of their own that does not cancel either; stop that of the teacher outside. There
-    is no forward-mode derivative.
+    directions of the two are close. Where only their cosines agree, as after a rotation, or where a
+    narrower student lacks much of what all pixels of the teacher share, L carries an absolute error
+    of about 10⁻⁸ of either sign. The identity is ours. Gradients flow into both, by a formula of
+    their own that does not cancel either where the directions are close; stop that of the teacher
+    outside. There is no forward-mode derivative.
 
     Args:
       teacher: [B,N,D], normalised here.
       student: [B,N,E], likewise; E may differ from D.
-      mask: m ≥ 0; pixels at m = 0 may hold anything, NaN included.
+      mask: m ≥ 0; pixels at m = 0 may hold anything, NaN included. A mask that is NaN makes L so.
 
     Returns:
       The mean over the images with Σ m > 0, 0 without one; float32.
@@ -133,7 +134,7 @@ def pairwise_similarity_loss(
     apart = plain + jax.lax.stop_gradient(apart - plain)
     mass = jnp.sum(mask, axis=1)
     per_image = _squared_differences(*rows, apart) / jnp.where(mass > 0, mass, 1) ** 2
-    return masked_mean(per_image, mass > 0)
+    return masked_mean(per_image, ~(mass <= 0))
 
 
 def _unit_difference(
@@ -174,10 +175,11 @@ def _exact_product(
     """a·b as the float32 product and what it rounds away (Dekker, A floating-point technique for
     extending the available precision, 1971).
     """
-    # Halves of 12 bits, whose products float32 holds; reduce_precision is not optimised away.
+    # Halves of 12 bits, whose products float32 holds; reduce_precision is not optimised away. The
+    # barrier keeps a compiler from fusing the product into what uses it, there without a rounding.
     a_high, b_high = (jax.lax.reduce_precision(x, 8, 11) for x in (a, b))
     a_low, b_low = a - a_high, b - b_high
-    product = a * b
+    product = jax.lax.optimization_barrier(a * b)
     rest = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
     return product, rest
 

@@ -186,11 +186,28 @@ def test_pairwise_similarity_has_a_second_derivative():
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("mean", [0, 5])
+@pytest.mark.parametrize("distance", [1, 1e-1, 1e-2, 1e-3])
 @pytest.mark.parametrize(("width", "student_width"), [(24, 10), (10, 24)])
-def test_pairwise_similarity_of_different_widths(width, student_width):
-    teacher, student, mask = draw_pair(0.1, width=width, student_width=student_width)
-    value = losses.pairwise_similarity_loss(teacher, student, mask)
-    assert float(value) == pytest.approx(pairwise_in_float64(teacher, student, mask)[0], rel=1e-4)
+def test_pairwise_similarity_of_different_widths(width, student_width, distance, mean):
+    teacher, student, mask = draw_pair(
+        distance, width=width, student_width=student_width, mean=mean
+    )
+    expected, expected_gradients = pairwise_in_float64(teacher, student, mask)
+    value, gradients = jax.value_and_grad(losses.pairwise_similarity_loss, argnums=(0, 1))(
+        teacher, student, mask
+    )
+    assert float(value) == pytest.approx(expected, rel=1e-4)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        error = np.linalg.norm(gradient - expected_gradient)
+        assert error <= 1e-4 * np.linalg.norm(expected_gradient)
+
+
+def test_a_mask_that_is_nan_is_noticed():
+    teacher, student, mask = draw_pair(0.1)
+    mask[0, 3] = np.nan
+    assert np.isnan(losses.pairwise_similarity_loss(teacher, student, mask))
+    assert np.isnan(losses.masked_mean(jnp.ones((2, 50)), jnp.asarray(mask)))
 
 
 def test_pairwise_similarity_by_hand():

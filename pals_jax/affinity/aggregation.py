@@ -134,8 +134,9 @@ def aggregate(
       correct: [B,N]; False takes the pixel out as a source only.
       exclude_self: whether a pixel never serves itself.
       implementation: "dense" (one matrix, the reference), "tiled" (O(N) memory), "linear" (for
-          linear_cosine and uniform: no pairs at all, unless the sources of a row are nearly all
-          opposite to it, which under `vmap` is computed in any case), "pallas" (fused kernels for
+          linear_cosine and uniform: no pairs, unless the sources of a row are nearly all opposite
+          to it or labels have more classes than √(N/10); under `vmap` pairs are computed in any
+          case), "pallas" (fused kernels for
           GPU and TPU, interpreted elsewhere), or "auto" (see `choose`).
       tile_size: rows and sources per tile of "tiled" and "pallas", which have defaults; no matter
         to the others. That of "pallas" must be a power of two from 16 on a GPU, a multiple of 128

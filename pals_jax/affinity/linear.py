@@ -1,4 +1,4 @@
-"""Kernels that are linear in the cosine: the exact result without any pair, O(N·D·K).
+"""Kernels that are linear in the cosine: the exact result from sums over sources, O(N·D·K).
 
     Σ_v (1 + f̂_u·f̂_v) p_v = Σ_v p_v + f̂_u · Σ_v f̂_v p_vᵀ
 
@@ -6,8 +6,8 @@ The two sums over sources are the same for all rows, so the cost is that of two 
 products. The self-pair is subtracted as its own term: 2 p_u, or p_u for a zero feature.
 
 The two sums cancel where nearly all sources are opposite to a row, and against the self-pair where
-a row has few sources, all nearly opposite. If that befalls any row, the whole call is computed pair
-by pair instead.
+a row has few sources, all nearly opposite. If that befalls any row, or labels have many
+classes, the whole call is computed pair by pair instead.
 """
 
 import math
@@ -28,7 +28,7 @@ PIXELS_PER_SUM = 10
 
 # The least mean of (1 + c) over the sources of a row, and the least sum of it relative to the
 # self-pair: below them the rounding of the sums shows in the result by more than 10⁻⁵.
-_LEAST_MEAN = 0.02
+_LEAST_MEAN = 0.1
 _LEAST_TO_SELF = 0.1
 
 
@@ -80,7 +80,7 @@ def aggregate(
         needs_pairs = classes > math.sqrt(held.shape[1] / PIXELS_PER_SUM)
         start = jnp.zeros(held.shape, jnp.float32)
         sums = jax.lax.fori_loop(0, jnp.where(needs_pairs, 0, classes), serve_class, start)
-    of_self = jnp.zeros(is_source.shape)
+    of_self = jnp.zeros(is_source.shape, jnp.float32)
     if exclude_self:
         of_self = (1.0 + jnp.any(features != 0, axis=-1) * is_cosine) * is_source
         sums -= of_self[..., None] * held

@@ -186,7 +186,8 @@ def _by_rows(
             sums += kernels.product("brs,bsk->brk", weight, tiles.held[:, sources])
             return (new_largest, sums), None
 
-        start = (jnp.full((batch, size), -jnp.inf), jnp.zeros((batch, size, channels)))
+        empty = jnp.zeros((batch, size, channels), jnp.float32)
+        start = (jnp.full((batch, size), -jnp.inf, jnp.float32), empty)
         (_, of_rows), _ = jax.lax.scan(visit, start, jnp.arange(count))
         return sums.at[:, rows].add(of_rows), None
 

@@ -204,3 +204,20 @@ def test_two_nearly_opposite_pixels(above_opposite):
         features, values, similarity="linear_cosine", implementation="linear"
     )
     np.testing.assert_allclose(found, values[:, ::-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("cosine", [-0.9685, -0.95, -0.9])
+def test_a_row_whose_sources_all_have_one_cosine_near_opposite(cosine):
+    # The coordinate that all sources share is rounded alike in each, so that errors add up.
+    rng = np.random.default_rng(0)
+    aside = rng.normal(size=(300, 3))
+    aside *= np.sqrt(1 - cosine**2) / np.linalg.norm(aside, axis=1, keepdims=True)
+    features = np.concatenate([np.full((300, 1), cosine), aside], axis=1)
+    features[0] = [1, 0, 0, 0]
+    features = features.astype(np.float32)[None]
+    values = np.eye(5, dtype=np.float32)[rng.integers(0, 5, (1, 300))]
+    expected, _ = reference.aggregate(features, values, similarity="linear_cosine")
+    found, _ = affinity.aggregate(
+        features, values, similarity="linear_cosine", implementation="linear"
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
