@@ -8,7 +8,9 @@ and updates agree is checked before anything is timed.
     python -m benchmarks.step [--quick] [--repeats=10] [--output=rows.jsonl]
 """
 
+import importlib.util
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -176,6 +178,8 @@ def run(backbone: str, size: int, strides: Sequence[int], repeats: int) -> list[
 def main() -> None:
     """Measures and reports."""
     given = harness.arguments(__doc__, "ResNet-18 at 64×64").parse_args()
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("PyTorch, to compare with, is missing: pip install -r benchmarks/requirements.txt")
     if given.quick:
         rows = run("resnet18", 64, (4,), given.repeats or 3)
     else:

@@ -28,6 +28,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
       ids: of the images, sorted.
+      data_hash: of images, labels and ids, see `data.Source`; None where it is not known.
       confusions: [N,K,K] int32 in the order of `ids`, rows = truth.
       calibration: of the top-1 probability.
       scores: of the probabilities.
@@ -36,6 +37,7 @@ class Evaluation(NamedTuple):
     """
 
     ids: list[str]
+    data_hash: str | None
     confusions: np.ndarray
     calibration: metrics.Calibration
     scores: metrics.ProperScores
@@ -67,7 +69,7 @@ def evaluate_network(
       apply: its pure function.
       network: parameters and statistics, replicated over the mesh.
       examples: random access; may have `sizes`, a (height, width) each, to save decoding them
-          twice.
+          twice, and a `data_hash`.
       meta: classes and normalisation.
       config: `config.eval`.
       mesh: each batch is split over it.
@@ -97,7 +99,8 @@ def evaluate_network(
         boundary = boundary.merge(counts.boundary)
         trimap = trimap.merge(counts.trimap)
     in_order = np.concatenate(confusions)[np.argsort(ids)]
-    return Evaluation(sorted(ids), in_order, calibration, scores, boundary, trimap)
+    data_hash = getattr(examples, "data_hash", None)
+    return Evaluation(sorted(ids), data_hash, in_order, calibration, scores, boundary, trimap)
 
 
 class _Counts(NamedTuple):
@@ -180,10 +183,10 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
     found = result(evaluation, meta, config, step) | {"data_root": config.data.root}
     try:
-        path = write(found, evaluation, workdir, suffix=f"_{config.eval.split}_{step}")
+        written = write(found, evaluation, workdir, suffix=f"_{config.eval.split}_{step}")
     finally:
         print(table(found))  # also where the disk is full
-    print(f"wrote {path}")
+    print("wrote " + ", ".join(map(str, written)))
     return found
 
 
@@ -210,7 +213,9 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
         )
 
 
-def write(found: dict[str, Any], evaluation: Evaluation, workdir: Path, suffix: str = "") -> Path:
+def write(
+    found: dict[str, Any], evaluation: Evaluation, workdir: Path, suffix: str = ""
+) -> tuple[Path, Path]:
     """Writes a result to result{suffix}.json and, before it, so that it implies them, the
     `metrics.areas` of the images to per_image{suffix}.jsonl: {"id", "areas"} a line, sorted by id.
 
@@ -221,14 +226,14 @@ def write(found: dict[str, Any], evaluation: Evaluation, workdir: Path, suffix: 
       suffix: of both names.
 
     Returns:
-      The path of the result.
+      The paths of both.
     """
     pairs = zip(evaluation.ids, metrics.areas(evaluation.confusions).tolist(), strict=True)
     lines = [json.dumps({"id": name, "areas": areas}) + "\n" for name, areas in pairs]
-    write_atomically(workdir / f"per_image{suffix}.jsonl", "".join(lines))
-    path = workdir / f"result{suffix}.json"
+    path, per_image = workdir / f"result{suffix}.json", workdir / f"per_image{suffix}.jsonl"
+    write_atomically(per_image, "".join(lines))
     write_atomically(path, json.dumps(found, indent=2) + "\n")
-    return path
+    return path, per_image
 
 
 def result(evaluation: Evaluation, meta: Meta, config: ConfigDict, step: int) -> dict[str, Any]:
@@ -260,6 +265,7 @@ def result(evaluation: Evaluation, meta: Meta, config: ConfigDict, step: int) ->
         "split": config.eval.split,
         "images": len(evaluation.ids),
         "ids_hash": data.ids_hash(evaluation.ids),
+        "data_hash": evaluation.data_hash,
         "checkpoint_step": step,
         "seed": config.seed,
         "confusion": evaluation.confusion.tolist(),

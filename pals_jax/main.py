@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     # Orbax tells a dozen lines for each checkpoint; --verbosity=0 shows them. Errors are raised.
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
+    signal.signal(signal.SIGTERM, _interrupt)
     training = _MODE.value == "train"
     going_on = "; the same command goes on from the last checkpoint, if any" if training else ""
     try:
@@ -45,15 +47,22 @@ def main(arguments: Sequence[str]) -> None:
     except Interrupted as stop:
         print(stop)
         sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        signum = stop.args[0] if stop.args else signal.SIGINT
         print(f"interrupted{going_on}")
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(128 + signum)
     except (ConfigError, OptionError, DataError, CheckpointError, NonFiniteError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:
         if advice(error) is None:
             raise
         sys.exit(f"{error}: {advice(error)}{going_on}")
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Lets a signal that would end the process without a word end it as Ctrl-C does."""
+    del frame
+    raise KeyboardInterrupt(signum)
 
 
 if __name__ == "__main__":

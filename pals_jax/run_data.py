@@ -28,6 +28,7 @@ class RunData(NamedTuple):
       dev: examples to choose on; empty without a dev part. Their `ids`, if they have any, are
         compared when the run is resumed, as those that are trained on.
       ids: of the images that are trained on; empty where they are not known.
+      data_hash: of the images that are trained on, see `data.Source`; None where it is not known.
     """
 
     dataset: data.Dataset
@@ -35,6 +36,7 @@ class RunData(NamedTuple):
     evaluation: data.Examples
     dev: data.Examples = ()
     ids: Sequence[str] = ()
+    data_hash: str | None = None
 
     def close(self) -> None:
         """Ends what reads ahead for the batches, if anything does."""
@@ -75,7 +77,7 @@ def open_data(config: ConfigDict) -> RunData:
         seed=config.seed,
         workers=config.data.workers,
     )
-    return RunData(dataset, batches, evaluation, dev, train.ids)
+    return RunData(dataset, batches, evaluation, dev, train.ids, train.data_hash)
 
 
 def check_evaluated(run_data: RunData, split: str) -> None:

@@ -270,11 +270,18 @@ class _Run:
                     progress.start(self.step)
                 if save and stop.signum is not None:
                     raise self._stopped(stop.signum)
+            if stop.signum is not None:  # where no step was left
+                raise self._stopped(stop.signum)
 
     def report(self) -> dict[str, Any]:
         """Evaluates the checkpoint that `config.eval.checkpoint` names and writes the result."""
         config = self.config
         step = self.checkpoints.find(config.eval.checkpoint)
+        print(
+            f"evaluating checkpoint {step} on {len(self.data.evaluation)} images of "
+            f"{config.eval.split}; the first of each size compiles",
+            flush=True,
+        )
         _, network, meta = networks.restore(self.checkpoints, step, self.mesh)
         apply = self.apply["student"]  # compiled already if there is a dev part
         evaluation = evaluate.evaluate_network(
@@ -284,6 +291,7 @@ class _Run:
         result |= {
             "train_images": len(self.data.ids),
             "train_ids_hash": data.ids_hash(self.data.ids),
+            "train_data_hash": self.data.data_hash,
         }
         evaluate.write(result, evaluation, self.workdir)
         print(evaluate.table(result))
@@ -343,9 +351,11 @@ class _Run:
         steps = [(ids, jax.device_get(metrics)) for ids, metrics in pending]
         for number, (ids, metrics) in enumerate(steps, self.step - len(steps) + 1):
             if not metrics["finite"]:
-                shown = ", ".join(f"{name} {value}" for name, value in metrics.items())
+                shown = ", ".join(
+                    f"{name} {value:.4g}" for name, value in metrics.items() if name != "finite"
+                )
                 if np.isfinite(list(metrics.values())).all():
-                    shown += ", unlike BatchNorm's statistics or the target's state"
+                    shown += "; BatchNorm's statistics or the target's state are not finite"
                 latest = self.checkpoints.latest
                 saved = f"the last good checkpoint is step {latest} in {self.checkpoints.folder}"
                 raise NonFiniteError(

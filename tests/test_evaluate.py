@@ -15,6 +15,7 @@ from pals_jax.state import Network
 
 EVALUATION = evaluate.Evaluation(
     ["a", "b"],
+    "0123",
     np.array([[[3, 1, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 0], [2, 4, 0], [0, 0, 0]]]),
     metrics.Calibration.empty(),
     metrics.ProperScores(np.array(10.0), np.array(4.5), np.array(2.5)),
@@ -242,7 +243,7 @@ def test_a_result_implies_the_areas_of_its_images(network, tmp_path, monkeypatch
 def test_images_that_were_trained_on_are_no_other_split(
     network, tmp_path, monkeypatch, split, layout, refused
 ):
-    source = data.Source(["a", "b"], [(32, 32)] * 2, [], [])
+    source = data.Source(["a", "b"], [(32, 32)] * 2, ["0", "1"], [], [])
     monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
     monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
     monkeypatch.setattr(evaluate, "evaluate_network", lambda *_: EVALUATION)

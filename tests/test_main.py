@@ -67,6 +67,13 @@ def camvid(folder, workdir):
 
 
 def test_train_evaluate_and_predict(folder, tmp_path):
+    with start(*camvid(folder, tmp_path)) as process:
+        for line in process.stdout:
+            if line.startswith("evaluating checkpoint"):
+                process.send_signal(signal.SIGTERM)
+                break
+        assert "interrupted; the same command goes on from the last" in process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
     code, shown = run(*camvid(folder, tmp_path))
     assert code == 0, shown
     assert "mIoU" in shown

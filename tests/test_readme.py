@@ -10,6 +10,7 @@ import pytest
 
 from configs import camvid, demo, folder
 from pals_jax import config as configs
+from pals_jax.sweep import expand
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 ROWS = [row for row in README.splitlines() if row.startswith("|") and "--config." in row]
@@ -33,10 +34,12 @@ def test_the_fields_of_a_table_row_fit_every_config(row, module):
 
 def test_the_python_examples_run(capsys):
     examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 4
+    names = {}
     for example in examples:
-        names = {}
         exec(example, names)
         printed = capsys.readouterr().out.strip()
         assert printed == "" or f"# {printed}" in example
+    assert len(expand(names["get_sweep"](), folder.get_config())) == 2 * 3 * 3
     np.testing.assert_allclose(names["soft"].probs.sum(-1), 1, atol=1e-5)
+    assert 2 < names["loss"] < 4  # of random logits of 11 classes

@@ -14,7 +14,7 @@ from PIL import Image
 from toy import CLASSES, draw_batch, draw_example
 
 from pals_jax import config as configs
-from pals_jax import data, networks, sharding
+from pals_jax import data, networks, sharding, writers
 from pals_jax.checkpoints import CheckpointError, Checkpoints
 from pals_jax.errors import ConfigError
 from pals_jax.interrupt import Interrupted
@@ -160,10 +160,33 @@ def test_the_pipeline_goes_on_where_it_stood(config, tmp_path):
         train_and_evaluate(
             config, tmp_path / "parts", parts._replace(batches=SignalAt(parts.batches, 3))
         )
+    # One pixel of one mask is another.
+    mask = tmp_path / "data/masks/train/0.png"
+    before, pixels = mask.read_bytes(), np.array(Image.open(mask))
+    pixels[0, 0] = (pixels[0, 0] + 1) % len(CLASSES)
+    Image.fromarray(pixels).save(mask)
+    with pytest.raises(data.DataError, match="or their labels, are others than before"):
+        train_and_evaluate(config, tmp_path / "parts")
+    mask.write_bytes(before)
     assert train_and_evaluate(config, tmp_path / "parts") == whole
     assert_equal_bit_for_bit(
         stored_networks(tmp_path / "whole"), stored_networks(tmp_path / "parts")
     )
+
+
+def test_a_signal_where_no_step_is_left(config, run_data, tmp_path, monkeypatch):
+    train_and_evaluate(config, tmp_path, run_data())
+    (tmp_path / "result.json").unlink()
+
+    class Interrupting(writers.Writer):
+        def __enter__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().__enter__()
+
+    monkeypatch.setattr(writers, "Writer", Interrupting)
+    with pytest.raises(Interrupted, match="stopped and saved at step 4"):
+        train_and_evaluate(config, tmp_path, run_data())
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_a_second_ctrl_c_stops_at_once(config, run_data, tmp_path):

@@ -184,7 +184,7 @@ def _to_8_bit(samples: np.ndarray) -> np.ndarray:
 
 def _describe_outside(path: Path, found: dict[int, int], num_classes: int, ignore: int) -> str:
     """The error text for label values outside the classes, given their pixel counts."""
-    shown = some(f"{value} ({count} pixels)" for value, count in found.items())
+    shown = some(f"{value} ({count} pixel{'s' * (count > 1)})" for value, count in found.items())
     hint = ""
     if list(found) == [255]:
         hint = (

@@ -8,7 +8,6 @@ from typing import Any
 from pals_jax.data.augment import Augmentation, augment
 from pals_jax.data.errors import DataError
 from pals_jax.data.source import Example, Source
-from pals_jax.data.subsets import ids_hash
 
 Batch = dict[str, dict[str, Any]]
 
@@ -48,7 +47,7 @@ class TrainBatches(Iterator[Batch]):
 
         if not len(source):
             raise DataError("there is no image to train on.")
-        self._fingerprint = ids_hash(source.ids)
+        self._data_hash = source.data_hash
         self._options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         self._multiprocessing = grain.MultiprocessingOptions(num_workers=workers)
         views: grain.MapDataset[Example] = (
@@ -71,7 +70,7 @@ class TrainBatches(Iterator[Batch]):
 
     def get_state(self) -> dict[str, Any]:
         """The position behind the last batch that was handed out, fit for JSON."""
-        return {"position": self._position, "ids": self._fingerprint}
+        return {"position": self._position, "data": self._data_hash}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues behind a saved position, with the very batches that would have followed.
@@ -79,10 +78,11 @@ class TrainBatches(Iterator[Batch]):
         Raises:
           DataError: the state was saved with other images.
         """
-        if state["ids"] != self._fingerprint:
+        before = state.get("data", self._data_hash)  # an earlier version saved none
+        if before != self._data_hash:
             raise DataError(
-                f"the saved position belongs to other images (hash of ids {state['ids']}, here "
-                f"{self._fingerprint}): the data or config.data.subset changed."
+                "cannot resume: the images to train on, or their labels, are others than before "
+                f"(hash {before}, now {self._data_hash}). Restore them, or use another --workdir."
             )
         self.close()
         self._start(state["position"])

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from pals_jax.data.catalog import Dataset, dataset_info
 from pals_jax.data.errors import DataError, some
+from pals_jax.data.subsets import ids_hash
 
 Example = dict[str, Any]
 
@@ -25,12 +26,14 @@ class Source:
     Attributes:
       ids: ids of the images, in the order of access.
       sizes: (height, width) of each image.
+      digests: of the bytes of each image and its label.
     """
 
     def __init__(
         self,
         ids: Iterable[str],
         sizes: Iterable[Sequence[int]],
+        digests: Iterable[str],
         records: Sequence[Example],
         where: Iterable[int],
     ):
@@ -39,11 +42,13 @@ class Source:
         Args:
           ids: ids of the images.
           sizes: (height, width) of each.
+          digests: of each.
           records: TFDS's data source.
           where: position of each among the records.
         """
         self.ids = tuple(ids)
         self.sizes = tuple((height, width) for height, width in sizes)
+        self.digests = tuple(digests)
         self._records = records
         self._where = tuple(where)
 
@@ -60,13 +65,21 @@ class Source:
             )
         return {"image": record["image"], "label": record["label"][..., 0], "id": found}
 
+    @property
+    def data_hash(self) -> str:
+        """16 hexadecimal digits that tell these images, labels and ids from others, whatever their
+        order and wherever they lie.
+        """
+        named = zip(self.ids, self.digests, strict=True)
+        return ids_hash([f"{key} {digest}" for key, digest in named])
+
     def select(self, ids: Iterable[str]) -> "Source":
         """The source of some of these images, in the given order."""
         place = {key: i for i, key in enumerate(self.ids)}
         ids = tuple(ids)
         chosen = [place[key] for key in ids]
-        sizes, where = [self.sizes[i] for i in chosen], [self._where[i] for i in chosen]
-        return Source(ids, sizes, self._records, where)
+        sizes, digests = [self.sizes[i] for i in chosen], [self.digests[i] for i in chosen]
+        return Source(ids, sizes, digests, self._records, [self._where[i] for i in chosen])
 
 
 def open_split(config: Any, split: str) -> Source:
@@ -95,8 +108,8 @@ def open_split(config: Any, split: str) -> Source:
     builder = tfds.builder_from_directory(_prepare(config, info, split))
     metadata = builder.info.metadata
     _check_for_binary_masks(metadata["values"].get(split, []), info, split, config.train_split)
-    ids, sizes = metadata["ids"][split], metadata["sizes"][split]
-    return Source(ids, sizes, builder.as_data_source(split), range(len(ids)))
+    ids, sizes, digests = (metadata[name][split] for name in ("ids", "sizes", "digests"))
+    return Source(ids, sizes, digests, builder.as_data_source(split), range(len(ids)))
 
 
 def _prepare(config: Any, info: Dataset, split: str) -> Path:

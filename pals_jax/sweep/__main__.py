@@ -62,12 +62,15 @@ def run(sweep: Sweep, runs: Sequence[Run], workdir: Path, processes: int, *, tra
 
     def keep(done: Run) -> str:
         row = rows.of_run(done, workdir / done.name, sweep.bootstrap_block)
+        rows.require_same_images(row, done, [(other, finished.get(other.name)) for other in runs])
         rows.append(row, workdir)
         finished[done.name] = row
         report.write(sweep, runs, finished, workdir)
         return f"mIoU {tables.percent(row['mean_iou'])} %"
 
     code = 0
+    if not train and not finished:
+        raise ConfigError(f"--workdir={workdir} holds no finished run of this sweep to report")
     if train:
         waiting = [other for other in runs if other.name not in finished]
         print(f"{len(finished)} of {len(runs)} runs are finished", flush=True)

@@ -43,7 +43,7 @@ def differences(by_variant: Mapping[str, Difference], baseline: str) -> str:
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(by_variant)), list(by_variant))
         axes.set_ylim(len(by_variant) - 0.5, -0.5)
-        axes.set_xlabel(f"mIoU - that of {baseline}, points; mean and 95 % interval over seeds")
+        axes.set_xlabel(f"mIoU − that of {baseline}, points; mean and 95 % interval over seeds")
         axes.grid(axis="x", color="0.9")
         return _svg(figure)
 

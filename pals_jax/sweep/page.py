@@ -23,8 +23,13 @@ _PAGE = Template("""<!doctype html>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
   margin: 0 auto; max-width: 72rem; padding: 1rem; }
+/* Where a table goes on beyond the edge, a shadow says so. */
 table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .9rem;
-  font-variant-numeric: tabular-nums; }
+  font-variant-numeric: tabular-nums; background:
+  linear-gradient(to right, #fff 2rem, transparent) 0 0 / 4rem 100% local no-repeat,
+  linear-gradient(to left, #fff 2rem, transparent) 100% 0 / 4rem 100% local no-repeat,
+  linear-gradient(to right, #0004, transparent) 0 0 / .8rem 100% scroll no-repeat,
+  linear-gradient(to left, #0004, transparent) 100% 0 / .8rem 100% scroll no-repeat; }
 th, td { padding: .25rem .45rem; border-bottom: 1px solid #ddd; text-align: left;
   white-space: nowrap; }
 th { border-bottom: 2px solid #888; white-space: normal; vertical-align: bottom; }

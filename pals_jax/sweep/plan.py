@@ -194,14 +194,18 @@ def _of_grid(grid: Grid, sweep: Sweep, config: ConfigDict) -> list[Run]:
 
 def _run(variant: str, fields: dict[str, Any], sweep: Sweep, base: ConfigDict) -> Run:
     config = ConfigDict(base.to_dict())
+    known = configs.fields(base)
+    for field, value in fields.items():
+        if isinstance(known.get(field), str) and not isinstance(value, str):
+            raise ConfigError(f"{field} is a text: write {str(value)!r} and not {value!r}")
     try:
         config.update_from_flattened_dict(fields)
         config.update_from_flattened_dict(dict.fromkeys(sweep.seed_fields, config.seed))
         config = configs.resolve(config)
     except (ConfigError, TypeError, ValueError) as error:
         raise ConfigError(f"variant {variant!r} of the sweep, {fields}: {error}") from None
-    known = identity(config)
-    condition = {field: known[field] for field in sweep.conditions}
+    decisive = identity(config)
+    condition = {field: decisive[field] for field in sweep.conditions}
     named = (f"{field.split('.')[-1]}={value}" for field, value in condition.items() if value != "")
     folders = [_folder(part) for part in (variant, *named)]
     name = "/".join([*folders, f"seed={config.seed}"])
@@ -250,7 +254,10 @@ def _check_baseline(runs: Sequence[Run], baseline: str) -> None:
     """Refuses what could never be compared."""
     variants = list(dict.fromkeys(run.variant for run in runs))
     if baseline not in variants:
-        raise ConfigError(f"the sweep's baseline {baseline!r} is none of {variants}")
+        raise ConfigError(
+            f"the sweep's baseline {baseline!r} is none of the variants {variants}. A field under "
+            "which variants are to be compared belongs to the sweep's conditions"
+        )
     of_baseline = [run.condition for run in runs if run.variant == baseline]
     for run in runs:
         if run.condition not in of_baseline:

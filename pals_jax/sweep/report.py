@@ -25,7 +25,7 @@ _MOST_LINES = 10  # that a figure can tell apart
 
 _HOW_TO_READ = """\
 **How to read it.** Runs of one seed share initialisation, labelled images and the order of batches,
-so variants are compared pair by pair: *difference* is the mean of (variant - {baseline}) over the
+so variants are compared pair by pair: *difference* is the mean of (variant − {baseline}) over the
 pairs, in points of mIoU, with Student's 95 % interval. An interval that holds 0 shows no
 difference; *detectable* is the smallest true difference that so many pairs, with the spread they
 have, would show with probability 0.8. Of twenty variants that do nothing, one leaves 0 out by
@@ -94,9 +94,10 @@ class _Report:
         chosen = "Nothing was chosen on these images: variants stand in the order of the sweep."
         if config.eval.split == DEV:
             chosen = "These images are held out to choose on: report what was chosen on others."
+        left = len(self.runs) - done - failed
+        others = f", {failed} failed" * (failed > 0) + f", {left} are still to be run" * (left > 0)
         return (
-            f"{done} of {len(self.runs)} runs are finished, {failed} failed, "
-            f"{len(self.runs) - done - failed} are still to be run. Reported: split "
+            f"{done} of {len(self.runs)} runs are finished{others}. Reported: split "
             f"`{config.eval.split}`{shown}, at full resolution; the checkpoint is {checkpoint}. "
             f"{chosen}"
         )
@@ -126,10 +127,16 @@ class _Report:
             ]
         if said := tables.diagnostics(by_variant):
             parts += ["**The targets**, in the first → in the last quarter of training.", said]
-        parts.append("**Reliability**: accuracy against confidence, pooled over the seeds.")
+        parts.append(
+            "**Reliability**: accuracy against confidence, pooled over the seeds; in grey "
+            f"{literal(baseline)}."
+        )
         drawn = figures.reliability({v: _bins(runs) for v, runs in by_variant.items()}, baseline)
         parts.append(self._figure(f"reliability_{number}", drawn, "Reliability diagrams"))
-        parts.append("**Near contours**: mIoU of the pixels within so many pixels of one.")
+        parts.append(
+            "**Near contours**: mIoU of the pixels within some distance of a contour of the truth; "
+            "bars are one sd over the seeds."
+        )
         if len(by_variant) > _MOST_LINES:
             return [*parts, _too_many(len(by_variant))]
         curves = {v: points for v, runs in by_variant.items() if (points := _trimap(runs))}
@@ -196,7 +203,10 @@ class _Report:
     def _failures(self) -> list[str]:
         if not self.failed:
             return []
-        parts = ["## Failed runs", "The same command tries them again. The end of each log:"]
+        parts = [
+            "## Failed runs",
+            "The same command tries them again: mend the cause first. The end of each log:",
+        ]
         for name, log in self.failed.items():
             parts += [f"**{literal(name)}**", f"```\n{log.replace('```', '‵‵‵')}\n```"]
         return parts
@@ -208,7 +218,7 @@ class _Report:
             for run in self.runs
         }
         cells = [[literal(name), text.replace("|", "\\|")] for name, text in lines.items()]
-        return ["## Settings", tables.markdown(("variant", "fields"), cells)]
+        return ["## Settings", tables.markdown(("variant", "fields"), cells, numbers=False)]
 
     def _all_runs(self) -> list[str]:
         lines = []

@@ -7,12 +7,13 @@ with, where the folders of its runs are no longer.
 import json
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pals_jax.data import DEV
 from pals_jax.errors import ConfigError
 from pals_jax.files import json_lines
 from pals_jax.sweep.plan import Run, identity
@@ -57,6 +58,32 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
         starts = range(0, len(areas), block)
         row["block_areas"] = [np.sum(areas[i : i + block], axis=0).tolist() for i in starts]
     return row
+
+
+def require_same_images(row: Row, run: Run, others: Iterable[tuple[Run, Row | None]]) -> None:
+    """Refuses a row that was reported on other images, or other labels, than those beside it.
+
+    Args:
+      row: of a run that has just finished.
+      run: its plan.
+      others: plans with their rows, None where they are not finished.
+
+    Raises:
+      ConfigError: naming a run that differs.
+    """
+    for other, known in others:
+        own_dev = run.config.eval.split == DEV and (
+            other.config.data.subset_seed != run.config.data.subset_seed
+        )
+        if known is None or other.condition != run.condition or own_dev:
+            continue
+        hashes = {found.get("data_hash") for found in (row, known)}
+        if len(hashes) > 1 and None not in hashes:  # rows of an earlier version have none
+            raise ConfigError(
+                f"{run.name} was reported on {row['images']} images that are not the "
+                f"{known['images']} of {other.name}, or have other labels: config.data.root "
+                "changed. Use another --workdir for other data"
+            )
 
 
 def append(row: Row, workdir: Path) -> None:

@@ -150,9 +150,11 @@ class Runner:
         elif stopping:
             print("stopped", file=child.log)
             return "stopped, to be resumed"
-        print(f"{_FAILED}{code}", file=child.log)
+        print(f"{_FAILED}{code}", file=child.log, flush=True)
         self.failed.append(child.run)
-        return f"failed, see {self._workdir / child.run.name / LOG}"
+        log = self._workdir / child.run.name / LOG
+        *_, said, _ = ["no output", *log.read_text(errors="replace").splitlines()]
+        return f"failed: {said}\n  see {log}"
 
     def _progress(self) -> str:
         """How many runs are left, and for how long at the rate so far; failed ones do not count."""
@@ -163,6 +165,8 @@ class Runner:
         steps = {name: _step(self._workdir / name) for name in names}
         taken = sum(steps[name] - self._begun_at[name] for name in names)
         total = sum(run.config.total_steps for run in self._runs if run.name in names)
+        if sum(steps.values()) >= total:
+            return f"{left} of {len(self._runs)} runs left, which evaluate"
         share = f"{100 * sum(steps.values()) / total:.0f} % of their steps done"
         if taken <= 0:  # also where a run went back to its last checkpoint
             return f"{left} of {len(self._runs)} runs left, {share}"

@@ -16,9 +16,21 @@ from pals_jax.sweep.statistics import Difference
 BySeed = Mapping[int, Row]
 
 
-def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    rule = ["---"] * len(header)
+_SAME = ("ids_hash", "train_ids_hash", "data_hash", "train_data_hash")
+
+# What the diagnostics of targets mean, by the name that is logged.
+_MEANINGS = {
+    "target_entropy": "entropy of the soft labels, in nats",
+    "effective_sources": "exp of the entropy of the affinity of a cell: how many cells serve it",
+    "true_class_weight": "share of that affinity on cells of its own label",
+    "kl_to_frequencies": "KL of q from the class frequencies of its image, in nats",
+    "q_agreement": "how often argmax q is the label",
+}
+
+
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]], *, numbers: bool = True) -> str:
+    """A Markdown table; with `numbers` all but the first column are set to the right."""
+    rule = ["---", *(["---:" if numbers else "---"] * (len(header) - 1))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *lines))
 
 
@@ -34,7 +46,7 @@ def percent(share: float | None) -> str:
 
 def points(difference: float) -> str:
     """In points, signed, with one decimal; nothing is -0.0."""
-    return f"{round(100 * difference, 1) + 0.0:+.1f}"
+    return f"{round(100 * difference, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def pairs(runs: BySeed, reference: BySeed) -> list[tuple[Row, Row]]:
@@ -42,7 +54,7 @@ def pairs(runs: BySeed, reference: BySeed) -> list[tuple[Row, Row]]:
     return [
         (runs[seed], reference[seed])
         for seed in sorted(runs.keys() & reference)
-        if all(runs[seed][key] == reference[seed][key] for key in ("ids_hash", "train_ids_hash"))
+        if all(runs[seed].get(key) == reference[seed].get(key) for key in _SAME)
     ]
 
 
@@ -66,18 +78,19 @@ def difference(runs: BySeed, reference: BySeed, *score: str) -> Difference | Non
 
 def scores(by_variant: Mapping[str, BySeed], baseline: str, *, bootstrap: bool) -> str:
     """One line per variant: scores, the difference to the baseline in mIoU, and the cost."""
-    header = ["variant", "runs", "mIoU %", "difference", "pairs", "95 % interval", "detectable"]
+    header = ["variant", "mIoU %", "difference, points", "95 % interval", "detectable"]
     header += ["95 % interval over images"] * bootstrap
-    header += ["boundary IoU %", "ECE %", "NLL", "Brier", "ms per step"]
+    header += ["runs", "pairs", "boundary IoU %", "ECE %", "NLL", "Brier", "ms per step"]
     lines = []
     for variant, runs in by_variant.items():
         reference = {} if variant == baseline else by_variant.get(baseline, {})
-        line = [literal(variant), str(len(runs)), _mean_and_sd(runs, "mean_iou")]
-        line += _compared(difference(runs, reference))
+        found = difference(runs, reference)
+        line = [literal(variant), _mean_and_sd(runs, "mean_iou"), *_compared(found)]
         if bootstrap:
             line.append(_over_images(pairs(runs, reference)))
+        line += [str(len(runs)), str(found.pairs) if found else ""]
         line += [_mean_and_sd(runs, score) for score in ("mean_boundary_iou", "ece")]
-        line += [_mean(runs, score) for score in ("nll", "brier")]
+        line += [_mean_and_sd(runs, score, digits=3) for score in ("nll", "brier")]
         lines.append([*line, _cost(runs, reference)])
     return markdown(header, lines)
 
@@ -100,7 +113,8 @@ def class_gains(by_variant: Mapping[str, BySeed], baseline: str) -> str:
 
 def diagnostics(by_variant: Mapping[str, BySeed]) -> str | None:
     """What the targets logged of themselves: the means over the first and the last quarter of the
-    steps; None where no target says more than its entropy.
+    steps, or over the last alone where pictures were drawn more rarely; then what it means. None
+    where no target says more than its entropy.
     """
     names: dict[str, None] = {}
     lines = []
@@ -118,26 +132,30 @@ def diagnostics(by_variant: Mapping[str, BySeed]) -> str | None:
 
     def cell(early: list[Row], late: list[Row], name: str) -> str:
         both = [_mean_of(line.get(name) for line in part) for part in (early, late)]
-        return "" if None in both else " → ".join(f"{value:.4g}" for value in both)
+        return " → ".join(f"{value:.4g}" for value in both if value is not None)
 
-    header = ["variant", *(name.removeprefix("target/").replace("_", " ") for name in names)]
-    return markdown(
-        header,
+    of_target = [name.removeprefix("target/") for name in names]
+    table = markdown(
+        ["variant", *(name.replace("_", " ") for name in of_target)],
         [
             [literal(variant), *(cell(early, late, name) for name in names)]
             for variant, early, late in lines
         ],
     )
+    meanings = [
+        f"{name.replace('_', ' ')}: {_MEANINGS[name]}" for name in of_target if name in _MEANINGS
+    ]
+    return f"{table}\n\n{'; '.join(meanings)}."
 
 
 def _compared(found: Difference | None) -> list[str]:
+    """The difference, its interval and what would be seen."""
     if found is None:
-        return ["", "", "", ""]
-    shown = [points(found.mean), str(found.pairs)]
+        return ["", "", ""]
     if found.low is None or found.high is None or found.detectable is None:
-        return [*shown, "", ""]
+        return [points(found.mean), "", ""]
     interval = f"{points(found.low)} to {points(found.high)}"
-    return [*shown, interval, f"{100 * found.detectable:.1f}"]
+    return [points(found.mean), interval, f"{100 * found.detectable:.1f}"]
 
 
 def _over_images(both: Sequence[tuple[Row, Row]]) -> str:
@@ -150,18 +168,17 @@ def _over_images(both: Sequence[tuple[Row, Row]]) -> str:
     return "too few blocks" if interval is None else " to ".join(map(points, interval))
 
 
-def _mean_and_sd(runs: BySeed, score: str) -> str:
-    """In percent."""
+def _mean_and_sd(runs: BySeed, score: str, digits: int | None = None) -> str:
+    """In percent, or with so many digits."""
     values = [row[score] for row in runs.values() if row[score] is not None]
     if not values:
         return "n/a"
     mean, sd = statistics.mean_and_sd(values)
-    return f"{100 * mean:.1f}" + ("" if sd is None else f" ± {100 * sd:.1f}")
 
+    def shown(value: float) -> str:
+        return f"{100 * value:.1f}" if digits is None else f"{value:.{digits}f}"
 
-def _mean(runs: BySeed, score: str) -> str:
-    mean = _mean_of(row[score] for row in runs.values())
-    return "n/a" if mean is None else f"{mean:.3f}"
+    return shown(mean) + ("" if sd is None else f" ± {shown(sd)}")
 
 
 def _mean_of(values: Iterable[float | None]) -> float | None:

@@ -65,6 +65,7 @@ def memory_source():
             {"image": np.repeat(label * 80, 3, axis=-1), "label": label, "id": key.encode()}
             for label, key in zip(labels, ids, strict=True)
         ]
-        return Source(ids, [(height, width)] * n, records, range(n))
+        digests = [str(record["image"].sum()) for record in records]
+        return Source(ids, [(height, width)] * n, digests, records, range(n))
 
     return make

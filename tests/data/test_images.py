@@ -278,13 +278,13 @@ def test_a_tiff_mask_with_jpeg_compression_is_refused(tmp_path):
 def test_values_outside_the_classes_are_listed_with_their_counts(tmp_path):
     index = np.uint8([[0, 1, 4, 4], [9, 255, 4, 0]])
     with pytest.raises(
-        DataError, match=r"a\.png: .* 0\.\.3 and ignore=255: 4 \(3.*, 9 \(1 pixels\)"
+        DataError, match=r"a\.png: .* 0\.\.3 and ignore=255: 4 \(3.*, 9 \(1 pixel\)"
     ):
         read_mask(save(tmp_path / "a.png", index), 4, 255)
 
 
 def test_negative_values_do_not_wrap_around(tmp_path):
-    with pytest.raises(DataError, match=r"-1 \(1 pixels\)"):
+    with pytest.raises(DataError, match=r"-1 \(1 pixel\)"):
         read_mask(save(tmp_path / "a.tiff", np.int32([[0, -1]])), 4, 255)
 
 

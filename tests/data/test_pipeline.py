@@ -112,7 +112,7 @@ def test_threads_and_workers_change_nothing(batches):
 
 def test_a_state_of_other_images_is_refused(batches):
     state = batches(n=5).get_state()
-    with pytest.raises(DataError, match="belongs to other images"):
+    with pytest.raises(DataError, match="are others than before"):
         batches(n=6).set_state(state)
 
 

@@ -1,6 +1,7 @@
 """From a folder, through TFDS, back to exactly the pixels that were there."""
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -101,6 +102,21 @@ def test_files_pass_through_unless_they_need_work(config, folder, data_dir):
     }
     assert untouched == {"plain_png", "plain_jpg", "grey", "drive/large"}
     assert len(source) == len(records)
+
+
+def test_the_hash_is_that_of_the_content(config, folder, data_dir, tmp_path):
+    def opened(root):
+        return open_split(config(root=str(root), data_dir=str(data_dir)), "train")
+
+    first = opened(folder).data_hash
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "moved")
+    assert opened(moved).data_hash == first
+    ids = opened(moved).ids
+    assert opened(moved).select(ids[::-1]).data_hash == first
+    assert opened(moved).select(ids[1:]).data_hash != first
+    mask = moved / "masks/train/grey.png"
+    Image.fromarray((np.array(Image.open(mask)) + 1) % 3).save(mask)
+    assert opened(moved).data_hash != first
 
 
 def test_a_selection_keeps_the_given_order(config, folder, data_dir):
@@ -252,7 +268,7 @@ def test_a_split_name_that_tfds_cannot_take(config, folder, split):
 def test_a_record_out_of_place_is_noticed():
     record = {"image": NOISE, "label": NOISE[..., :1], "id": b"b"}
     with pytest.raises(DataError, match=r"damaged: expected 'a', found 'b'"):
-        Source(["a"], [(6, 8)], [record], [0])[0]
+        Source(["a"], [(6, 8)], ["0"], [record], [0])[0]
 
 
 # --- synthetic streets -----------------------------------------------------------------------

@@ -31,12 +31,14 @@ def finish(run, workdir, gain=0.0, images=4):
         "split": run.config.eval.split,
         "images": images,
         "ids_hash": "0123",
+        "data_hash": "4567",
         "checkpoint_step": run.config.total_steps,
         "seed": run.seed,
         "confusion": confusion.tolist(),
         "calibration": {"accuracy": [None, 0.8], "confidence": [None, 0.7], "count": [0, 50]},
         "train_images": 10 if run.config.data.subset == "0.1" else 100,
         "train_ids_hash": run.config.data.subset,
+        "train_data_hash": run.config.data.subset,
         "versions": {"commit": "abc"},
     }
     configs.save(run.config, folder / "config.json")

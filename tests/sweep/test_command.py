@@ -82,7 +82,7 @@ def test_a_failed_run_is_shown_and_the_rest_goes_on(command, tmp_path):
     work = tmp_path / "work"
     code, shown = run(*command)
     assert code == 1, shown
-    assert "lost/seed=0: failed, see" in shown
+    assert "lost/seed=0: failed: DataError: config.data.subset: the list of ids" in shown
     assert "1 of 3 runs failed" in shown
     rows = [json.loads(line) for line in (work / "rows.jsonl").read_text().splitlines()]
     assert {row["name"] for row in rows} == {"CE/seed=0", "PALS/seed=0"}

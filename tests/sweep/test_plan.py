@@ -123,7 +123,14 @@ def test_a_sweep_of_another_form_is_refused(make, message):
     [
         (sweep(Grid({"total_steps": (0,)})), "config.total_steps must be at least 1"),
         (sweep(Grid({"total_steps": ("x",)})), "total_steps"),
-        (sweep(Grid({"seed": (0,)}, METHODS), baseline="LS"), r"'LS' is none of \['CE', 'PALS'\]"),
+        (
+            sweep(Grid({"data.subset": (0.5,)})),
+            r"data\.subset is a text: write '0\.5' and not 0\.5",
+        ),
+        (
+            sweep(Grid({"seed": (0,)}, METHODS), baseline="LS"),
+            r"'LS' is none of the variants \['CE', 'PALS'\]",
+        ),
         (
             sweep(
                 Grid({}, {"CE": {}}), Grid({"data.subset": ("0.1",)}, {"LS": {"total_steps": 3}})

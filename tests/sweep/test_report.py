@@ -6,7 +6,7 @@ from finished import finish
 from PIL import Image
 
 from pals_jax.config import default_config
-from pals_jax.sweep import Grid, Sweep, expand, report, rows
+from pals_jax.sweep import Grid, Sweep, expand, report, rows, tables
 from pals_jax.sweep.runner import LOG
 
 GAINS = {"CE": 0.0, "PALS": 0.1}
@@ -34,7 +34,7 @@ def line(text, start):
 
 def test_scores_and_paired_differences(tmp_path):
     _, text, _ = make(tmp_path, lambda run: True)
-    assert "6 of 6 runs are finished, 0 failed" in text
+    assert "6 of 6 runs are finished. Reported" in text
 
     def mean_iou(right):  # of finish(): four images
         hits, wrong = 4 * right + 6, 4 * 40 - 6
@@ -42,15 +42,33 @@ def test_scores_and_paired_differences(tmp_path):
 
     ce, pals = ([mean_iou(base + seed) for seed in range(3)] for base in (60, 70))
     cells = line(text, "CE")
-    assert cells[1:4] == ["3", f"{np.mean(ce):.1f} ± {np.std(ce, ddof=1):.1f}", ""]
-    assert cells[7] == ""
+    assert cells[1:3] == [f"{np.mean(ce):.1f} ± {np.std(ce, ddof=1):.1f}", ""]
+    assert cells[5:8] == ["", "3", ""]
     cells = line(text, "PALS")
-    assert cells[2] == f"{np.mean(pals):.1f} ± {np.std(pals, ddof=1):.1f}"
-    assert cells[3] == f"{np.mean(np.subtract(pals, ce)):+.1f}"
-    assert cells[4] == "3"
-    low, high = map(float, cells[5].split(" to "))
-    assert low <= float(cells[3]) <= high
-    assert cells[-1] == "250 (1.00×)"
+    assert cells[1] == f"{np.mean(pals):.1f} ± {np.std(pals, ddof=1):.1f}"
+    assert cells[2] == f"{np.mean(np.subtract(pals, ce)):+.1f}"
+    low, high = map(float, cells[3].split(" to "))
+    assert low <= float(cells[2]) <= high
+    assert cells[6:8] == ["3", "3"]
+    assert cells[-3:] == ["0.800 ± 0.000", "0.300 ± 0.000", "250 (1.00×)"]
+
+
+def test_negative_differences_have_a_minus():
+    assert tables.points(-0.0123) == "−1.2"
+    assert tables.points(-0.0001) == "+0.0"
+
+
+def test_diagnostics_of_the_last_quarter_alone():
+    by_variant = {"PALS": {0: {"diagnostics": [{"step": 9, "target/q_agreement": 0.5}]}}}
+    assert tables.diagnostics(by_variant) is None  # nothing but one number
+    by_variant["PALS"][0]["diagnostics"][0]["target/target_entropy"] = 0.25
+    table, _, meaning = tables.diagnostics(by_variant).rpartition("\n\n")
+    assert table.splitlines()[-1] == "| PALS | 0.5 | 0.25 |"
+    assert "q agreement: how often argmax q is the label" in meaning
+    early = {"step": 1, "target/q_agreement": 0.25, "target/target_entropy": 0.5}
+    by_variant["PALS"][0]["diagnostics"].append(early)
+    table = tables.diagnostics(by_variant)
+    assert "| PALS | 0.25 → 0.5 | 0.5 → 0.25 |" in table
 
 
 def test_gain_per_class(tmp_path):
@@ -85,13 +103,16 @@ def test_the_last_picture_of_each_variant(tmp_path):
 
 def test_what_is_missing_is_said(tmp_path):
     _, text, _ = make(tmp_path, lambda run: run.variant == "PALS" and run.seed == 0)
-    assert "1 of 6 runs are finished, 0 failed, 5 are still to be run" in text
+    assert "1 of 6 runs are finished, 5 are still to be run. Reported" in text
     assert "No run of CE, to compare with, is finished yet." in text
 
 
 def test_one_pair_has_no_interval(tmp_path):
     _, text, _ = make(tmp_path, lambda run: run.seed == 0)
-    assert line(text, "PALS")[4:7] == ["1", "", ""]
+    cells = line(text, "PALS")
+    assert cells[2] != ""
+    assert cells[3:5] == ["", ""]
+    assert cells[7] == "1"
 
 
 def test_nothing_finished(tmp_path):
@@ -136,10 +157,10 @@ def test_runs_on_other_images_make_no_pair(tmp_path):
     found = {run.name: rows.of_run(run, finish(run, tmp_path), 0) for run in runs}
     found["PALS/seed=0"]["ids_hash"] = "other"
     report.write(sweep, runs, found, tmp_path)
-    assert line((tmp_path / "report.md").read_text(), "PALS")[4] == "1"
-    found["PALS/seed=1"]["train_ids_hash"] = "other"
+    assert line((tmp_path / "report.md").read_text(), "PALS")[6] == "1"
+    found["PALS/seed=1"]["train_data_hash"] = "other"
     report.write(sweep, runs, found, tmp_path)
-    assert line((tmp_path / "report.md").read_text(), "PALS")[4] == ""
+    assert line((tmp_path / "report.md").read_text(), "PALS")[6] == ""
 
 
 def test_scores_of_nothing_are_said(tmp_path):
@@ -150,7 +171,7 @@ def test_scores_of_nothing_are_said(tmp_path):
         row |= {"mean_iou": None, "ece": None, "nll": None, "trimap": {"1": None, "2": None}}
         row["iou"] = dict.fromkeys(row["iou"])
     report.write(sweep, runs, found, tmp_path)
-    assert line((tmp_path / "report.md").read_text(), "PALS")[2] == "n/a"
+    assert line((tmp_path / "report.md").read_text(), "PALS")[1] == "n/a"
 
 
 def test_label_curves_keep_other_conditions_apart(tmp_path):

@@ -57,6 +57,29 @@ def test_rows_of_another_configuration_are_refused(tmp_path):
         rows.read(runs(), tmp_path, 3)
 
 
+def test_a_row_of_other_images_is_refused(tmp_path):
+    first, second = runs()
+    row = rows.of_run(first, finish(first, tmp_path), block=0)
+    other = rows.of_run(second, finish(second, tmp_path), block=0)
+    rows.require_same_images(other, second, [(first, row), (second, None)])
+    expected = r"base/seed=1 was reported on 4 images that are not the 4 of base/seed=0"
+    with pytest.raises(ConfigError, match=expected):
+        rows.require_same_images(other | {"data_hash": "89ab"}, second, [(first, row)])
+    # What an earlier version made.
+    del row["data_hash"]
+    rows.require_same_images(other, second, [(first, row)])
+
+
+def test_seeds_with_a_dev_part_of_their_own_report_on_different_images(tmp_path):
+    config = default_config()
+    config.update_from_flattened_dict({"data.dev": "0.2", "eval.split": "dev"})
+    grid = Grid({"seed": (0, 1)})
+    sweep = Sweep("t", (grid,), "base", seed_fields=("data.subset_seed",))
+    first, second = expand(sweep, config)
+    row = rows.of_run(first, finish(first, tmp_path), block=0)
+    rows.require_same_images(row | {"data_hash": "89ab"}, second, [(first, row)])
+
+
 def test_a_damaged_run_is_named(tmp_path):
     run, _ = runs()
     folder = finish(run, tmp_path)

@@ -42,7 +42,7 @@ def test_runs_end_well_or_not(runs, program, tmp_path, capsys):
     log = runner.failure(tmp_path / "base/seed=1", lines=20)
     assert log.splitlines()[1:] == ["no luck", "failed with exit code 3"]
     assert runner.failure(tmp_path / "base/seed=0", lines=20) is None
-    assert "base/seed=1: failed, see" in capsys.readouterr().out
+    assert "base/seed=1: failed: no luck\n  see /" in capsys.readouterr().out
 
 
 def test_a_damaged_run_fails_and_the_others_go_on(runs, program, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from pals_jax.data.builders.preparation import Examples, encode_png, features
+from pals_jax.data.builders.preparation import Examples, digest, encode_png, features
 from pals_jax.data.catalog import Dataset
 from pals_jax.data.errors import DataError
 from pals_jax.data.folder import Pair, scan
@@ -68,7 +68,7 @@ class FolderConfig(tfds.core.BuilderConfig):
 class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
     """Images and index masks of a folder; `FolderConfig` says which."""
 
-    VERSION = tfds.core.Version("1.2.0")  # to be raised with every change of what files mean
+    VERSION = tfds.core.Version("1.3.0")  # to be raised with every change of what files mean
     url_infos = None  # nothing is downloaded; TFDS would look for a file of checksums
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -77,7 +77,7 @@ class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
             builder=self,
             description="Images and single-channel masks of class indices from a folder.",
             features=features(info.num_classes, info.ignore),
-            metadata=tfds.core.MetadataDict(ids={}, sizes={}, values={}),
+            metadata=tfds.core.MetadataDict(ids={}, sizes={}, digests={}, values={}),
             disable_shuffling=True,
         )
 
@@ -88,7 +88,8 @@ class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str, pairs: Sequence[Pair]) -> Examples:
         """Yields the records of one split; reads all of it before it complains, of everything."""
-        info, sizes, values, problems = self.builder_config.info, [], set(), []
+        info, values = self.builder_config.info, set()
+        sizes, digests, problems = [], [], []
         for index, pair in enumerate(pairs):
             try:
                 image = read_image(pair.image)
@@ -109,6 +110,7 @@ class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
             sizes.append(mask.shape)
             values.update(np.unique(mask).tolist())
             record = {"image": self._encode(pair.image, image), "label": encode_png(mask)}
+            digests.append(digest(record))
             yield index, record | {"id": pair.id}
         if problems:
             shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
@@ -120,6 +122,7 @@ class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
             )
         self.info.metadata["ids"][split] = [pair.id for pair in pairs]
         self.info.metadata["sizes"][split] = sizes
+        self.info.metadata["digests"][split] = digests
         self.info.metadata["values"][split] = sorted(values)
 
     def _encode(self, path: Path, image: np.ndarray) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from pals_jax.data import streets
-from pals_jax.data.builders.preparation import Examples, encode_png, features
+from pals_jax.data.builders.preparation import Examples, digest, encode_png, features
 
 
 def _default_scenes() -> dict[str, int]:
@@ -42,7 +42,7 @@ class StreetsConfig(tfds.core.BuilderConfig):
 class SyntheticStreets(tfds.core.GeneratorBasedBuilder):
     """Street scenes with exact labels; `StreetsConfig` says how many."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     url_infos = None  # nothing is downloaded; TFDS would look for a file of checksums
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -50,7 +50,7 @@ class SyntheticStreets(tfds.core.GeneratorBasedBuilder):
             builder=self,
             description="Procedural street scenes with exact pixel labels.",
             features=features(len(streets.CLASSES), streets.IGNORE),
-            metadata=tfds.core.MetadataDict(ids={}, sizes={}, values={}),
+            metadata=tfds.core.MetadataDict(ids={}, sizes={}, digests={}, values={}),
             disable_shuffling=True,
         )
 
@@ -67,6 +67,9 @@ class SyntheticStreets(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         self.info.metadata["ids"][split] = ids
         self.info.metadata["sizes"][split] = [(config.height, config.width)] * len(ids)
+        digests = self.info.metadata["digests"][split] = []
         for index, seed in enumerate(seeds):
             image, label = streets.render(seed, config.height, config.width)
-            yield index, {"image": encode_png(image), "label": encode_png(label), "id": ids[index]}
+            record = {"image": encode_png(image), "label": encode_png(label)}
+            digests.append(digest(record))
+            yield index, record | {"id": ids[index]}
