@@ -3,11 +3,11 @@
 ReLUs and sums work in place, as in torchvision.
 """
 
-import jax
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from pals_jax.models import weights
 
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 
@@ -114,7 +114,7 @@ class DeepLabV3Plus(nn.Module):
         self.backbone = Backbone(name, width, output_stride)
         expansion = self.backbone.block.expansion
         low, middle, high = expansion * width, expansion * width * 4, expansion * width * 8
-        rates = {8: (12, 24, 36), 16: (6, 12, 18)}[output_stride]
+        rates = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}[output_stride]
         self.aspp = nn.ModuleDict(
             {
                 "pointwise": ConvBlock(high, channels, 1),
@@ -171,17 +171,9 @@ class DeepLabV3Plus(nn.Module):
 
 
 def to_torch(params, statistics):
-    """Our parameters and statistics under PyTorch's names, in PyTorch's layout."""
-    names = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-    state = {}
-    for tree in (params, statistics):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            *module, name = (entry.key for entry in path)
-            array = torch.tensor(np.asarray(leaf))
-            if name == "kernel":  # [h,w,in,out], or [in,out] of a classifier
-                array = array.reshape(*[1] * (4 - array.ndim), *array.shape).permute(3, 2, 0, 1)
-            state[".".join([*module, names.get(name, name)])] = array
-    return state
+    """Our parameters and statistics as tensors under PyTorch's names, in PyTorch's layout."""
+    state = weights.to_state_dict(params, statistics)
+    return {name: torch.tensor(array) for name, array in state.items()}
 
 
 def load(name, classes, params, statistics, **options):

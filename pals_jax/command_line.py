@@ -18,7 +18,7 @@ FROM_WORKDIR = Path(__file__).with_name("config_from_workdir.py")
 def parse(arguments: Sequence[str]) -> list[str]:
     """Parses the flags and returns what is left; a wrong one ends the process with an explanation.
 
-    evaluate and predict read the work directory's config by default.
+    evaluate, predict and export read the work directory's config by default.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("config", "workdir", "mode"):
@@ -31,7 +31,7 @@ def parse(arguments: Sequence[str]) -> list[str]:
             raise ConfigError(f"--config={given.config}: there is no such file")
         matches = [re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in arguments[1:]]
         _check_fields([found[1] for found in matches if found])
-        if given.workdir and not given.config and given.mode in ("evaluate", "predict"):
+        if given.workdir and not given.config and given.mode in ("evaluate", "predict", "export"):
             configs.load(Path(given.workdir) / "config.json")
             arguments.insert(1, f"--config={FROM_WORKDIR}:{given.workdir}")
         return flags.FLAGS(arguments)

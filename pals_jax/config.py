@@ -23,7 +23,7 @@ from pals_jax.targets import TARGETS
 
 # Fields that may differ between the parts of an interrupted run, because they do not alter what it
 # learns.
-_FREE_SECTIONS = ("log", "checkpoint", "eval", "predict", "num_devices")
+_FREE_SECTIONS = ("log", "checkpoint", "eval", "predict", "export", "num_devices")
 _FREE_FIELDS = ("data.root", "data.data_dir", "data.workers")
 
 _LISTS = ("subset", "dev")  # fields of `data` that may name a .txt list of ids
@@ -95,6 +95,10 @@ def default_config() -> ConfigDict:
     config.data.label_downsampling = "soft"  # shares of the classes, or nearest
     config.data.workers = 0  # processes that load and augment; 0 = threads of this one
 
+    # File of a ResNet with the names of torchvision, .pth or .safetensors, that the backbone starts
+    # from; "" = random. See pals_jax/models/weights.py.
+    config.weights = ""
+
     config.model = ConfigDict()
     config.model.name = "deeplabv3plus_resnet50"
     config.model.output_stride = 16
@@ -103,7 +107,7 @@ def default_config() -> ConfigDict:
     config.model.auxiliary = False  # an auxiliary head during training
     config.model.dtype = "float32"  # or bfloat16, of the computation; parameters stay float32
     config.model.freeze_batch_norm = False
-    config.model.mean = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
+    config.model.mean = (0.485, 0.456, 0.406)  # of RGB in [0, 1]: that of torchvision's weights
     config.model.std = (0.229, 0.224, 0.225)
 
     config.target = ConfigDict()
@@ -140,6 +144,9 @@ def default_config() -> ConfigDict:
     config.predict.images = ""  # folder of images; "" = those of eval.split
     config.predict.output = ""  # "" = WORKDIR/predictions
     config.predict.opacity = 0.5  # of the colours in an overlay
+
+    config.export = ConfigDict()
+    config.export.path = ""  # a .safetensors file; "" = WORKDIR/network_STEP.safetensors
     return config
 
 
@@ -161,7 +168,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
     Returns:
       A locked copy, in which `target.options` holds exactly the options of the chosen target and
-      paths below `data` are absolute.
+      the paths of data and weights are absolute.
 
     Raises:
       ConfigError: naming the field, what was found and what fits.
@@ -173,6 +180,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     for field in ("root", "data_dir", *filter(lambda field: is_list(config.data[field]), _LISTS)):
         if path := config.data[field]:
             config.data[field] = str(Path(path).expanduser().absolute())
+    if config.weights:
+        config.weights = str(Path(config.weights).expanduser().absolute())
     name = config.target.name
     if name not in TARGETS:
         raise ConfigError(f"config.target.name must be one of {sorted(TARGETS)}, found {name!r}")
@@ -308,7 +317,7 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
         for field, (old, new) in different.items()
         if field.split(".")[0] not in _FREE_SECTIONS
         and field not in _FREE_FIELDS
-        and not (field in ("data.subset", "data.dev") and _moved_list(old, new))
+        and not _moved(field, old, new)
     ]
     if changed:
         raise ConfigError(
@@ -318,11 +327,14 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
         )
 
 
-def _moved_list(old: str | None, new: str | None) -> bool:
-    """Whether a list of ids has another folder; the ids it names are compared, see `workdir`."""
-    if old is None or new is None:  # a field that another version has not
-        return False
-    return is_list(old) and is_list(new) and Path(old).name == Path(new).name
+def _moved(field: str, old: Any, new: Any) -> bool:
+    """Whether a file has another folder only. The ids that a list names are compared, see
+    `workdir`; the weights of a resumed run are those of its checkpoint.
+    """
+    both_files = field == "weights" or (
+        field in ("data.subset", "data.dev") and all(v and is_list(v) for v in (old, new))
+    )
+    return bool(both_files and old and new) and Path(old).name == Path(new).name
 
 
 def fields(config: ConfigDict) -> dict[str, Any]:

@@ -19,6 +19,10 @@ class OptionError(ValueError):
     """An option of a target has a value that it cannot have."""
 
 
+class WeightsError(ValueError):
+    """A file of weights is damaged, holds something else, or is of another network."""
+
+
 def advice(error: OSError) -> str | None:
     """What to do about an error that the user can mend, as a full disk; None for others."""
     return _MENDABLE.get(error.errno or 0)

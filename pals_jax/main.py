@@ -13,16 +13,20 @@ from pals_jax import command_line
 from pals_jax import config as configs
 from pals_jax.checkpoints import CheckpointError
 from pals_jax.data import DataError
-from pals_jax.errors import ConfigError, OptionError, advice
+from pals_jax.errors import ConfigError, OptionError, WeightsError, advice
 from pals_jax.evaluate import evaluate
+from pals_jax.export import export
 from pals_jax.interrupt import Interrupted
 from pals_jax.predict import predict
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
-_MODES = {"train": train_and_evaluate, "evaluate": evaluate, "predict": predict}
+_MODES = {"train": train_and_evaluate, "evaluate": evaluate, "predict": predict, "export": export}
+
+# Errors that say what is wrong and what to do.
+_EXPLAINED = (ConfigError, OptionError, DataError, WeightsError, CheckpointError, NonFiniteError)
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "What to run. evaluate and predict use that of the work directory by default."
+    "config", None, "What to run. Other modes than train use that of the work directory by default."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.")
 _MODE = flags.DEFINE_enum("mode", "train", list(_MODES), "What to do.")
@@ -51,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         signum = stop.args[0] if stop.args else signal.SIGINT
         print(f"interrupted{going_on}")
         sys.exit(128 + signum)
-    except (ConfigError, OptionError, DataError, CheckpointError, NonFiniteError) as error:
+    except _EXPLAINED as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:
         if advice(error) is None:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from pals_jax import models
 from pals_jax.checkpoints import Checkpoints, Meta
 from pals_jax.errors import ConfigError
-from pals_jax.models import Apply
+from pals_jax.models import Apply, weights
 from pals_jax.state import Network
 
 
@@ -28,6 +28,23 @@ def create(model: Mapping[str, Any], num_classes: int, seed: int) -> tuple[Apply
     module = _module(model, num_classes, seed)
     apply, params, statistics = models.split(module)
     return apply, Network(params, statistics)
+
+
+def with_weights(network: Network, path: Path, model: Mapping[str, Any]) -> Network:
+    """The network with the weights of a file in its backbone; tells what was taken.
+
+    Args:
+      network: freshly initialised.
+      path: see `weights.load_backbone`.
+      model: `config.model`, whose input normalisation must be that of the weights.
+
+    Raises:
+      WeightsError: the file is damaged, is of another network, or was trained on other inputs.
+    """
+    weights.check_normalisation(path, model["mean"], model["std"])
+    params, statistics, report = weights.load_backbone(path, *network)
+    print(report, flush=True)
+    return Network(params, statistics)
 
 
 def shapes(model: Mapping[str, Any], num_classes: int) -> tuple[Apply, Network]:

@@ -58,6 +58,7 @@ def train_and_evaluate(
       ConfigError: a field is wrong, or differs from the run that `workdir` holds.
       DataError: the data is not what the configuration says.
       CheckpointError: a checkpoint does not fit or could not be written.
+      WeightsError: `config.weights` is damaged, or of another network.
       NonFiniteError: a step produced NaN or inf.
       Interrupted: SIGINT or SIGTERM; the state was saved.
     """
@@ -168,6 +169,10 @@ class _Run:
             self.apply[name], initial[name] = networks.create(
                 config.model, len(dataset.classes), config.seed
             )
+            if config.weights and checkpoints.latest is None:
+                initial[name] = networks.with_weights(
+                    initial[name], Path(config.weights), config.model
+                )
         optimizer, self.train_step = make_train_step(
             config,
             self.objective,

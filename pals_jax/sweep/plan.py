@@ -20,7 +20,7 @@ SEED = "seed"
 
 # Fields and sections that say where and how a run is done, not what comes out of it.
 _ELSEWHERE = ("data.root", "data.data_dir", "data.workers", "num_devices")
-_BESIDE = ("log", "checkpoint", "predict")
+_BESIDE = ("log", "checkpoint", "predict", "export")
 
 _LONGEST_NAME = 200  # bytes of a folder's name, below the 255 of file systems
 
@@ -117,10 +117,12 @@ class Run(NamedTuple):
 
 def identity(config: ConfigDict) -> dict[str, Any]:
     """The fields that decide what comes out of a run, by their path, as JSON values; a list of ids
-    by its name, wherever it lies.
+    and a file of weights by its name, wherever it lies.
     """
     kept = {
-        field: Path(value).name if isinstance(value, str) and is_list(value) else value
+        field: Path(value).name
+        if isinstance(value, str) and (is_list(value) or field == "weights")
+        else value
         for field, value in configs.fields(config).items()
         if field not in _ELSEWHERE and field.split(".")[0] not in _BESIDE
     }

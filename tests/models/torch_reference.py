@@ -36,9 +36,14 @@ def to_nhwc(output):
 
 
 def main():
-    _, params, statistics = models.split(narrow.build(auxiliary=True))
-    outputs = stages(load("resnet18", 16, params, statistics), narrow.images(1, 65, 99))
-    np.savez_compressed(FIXTURE, **outputs)
+    frozen = {}
+    for output_stride in (8, 16, 32):
+        model = narrow.build(output_stride=output_stride, auxiliary=True)
+        _, params, statistics = models.split(model)
+        network = load("resnet18", output_stride, params, statistics)
+        for name, output in stages(network, narrow.images(1, 65, 99)).items():
+            frozen[f"{output_stride}/{name}"] = output
+    np.savez_compressed(FIXTURE, **frozen)
 
 
 if __name__ == "__main__":
