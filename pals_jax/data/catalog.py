@@ -58,6 +58,12 @@ def default_palette(num_classes: int) -> tuple[Colour, ...]:
     return tuple((channel(i, 0), channel(i, 1), channel(i, 2)) for i in range(num_classes))
 
 
+_VOC_CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
+    *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+
 CATALOG: Mapping[str, Dataset] = {
     dataset.name: dataset
     for dataset in (
@@ -101,6 +107,13 @@ CATALOG: Mapping[str, Dataset] = {
             splits=("train", "val", "test"),
             images="{split}/{id}.jpg",
             masks="{split}annot/{id}.png",
+        ),
+        # PASCAL VOC 2012 segmentation; trainaug adds the masks of SBD, see builders/voc.py.
+        Dataset(
+            name="voc2012",
+            classes=_VOC_CLASSES,
+            palette=default_palette(len(_VOC_CLASSES)),
+            splits=("train", "trainaug", "val", "trainval"),
         ),
         # Anyone's folder: the configuration brings the classes, and the layout where it differs.
         Dataset(

@@ -5,23 +5,27 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
+from pals_jax.data.archives import File
 from pals_jax.data.errors import DataError, some
 
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what Python makes of the bytes of such a file name
 _EXTENSIONS = "bmp|gif|jfif|jp2|jpe?g|p[bgp]m|png|tiff?|webp"
 
 
-class Pair(NamedTuple):
-    """One labelled image on disk."""
+F = TypeVar("F", bound=File)
+
+
+class Pair(NamedTuple, Generic[F]):
+    """One labelled image, on disk or in an archive."""
 
     id: str
-    image: Path
-    mask: Path
+    image: F
+    mask: F
 
 
-def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair]:
+def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair[Path]]:
     """Lists the pairs of one split, sorted by id.
 
     A layout pattern is a path below root that holds `{id}` once and may hold `{split}`, such as

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from pals_jax.data.archives import File
 from pals_jax.data.errors import DataError, some
 
 Mask = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
@@ -35,7 +36,7 @@ _LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF", "TIFF (jpeg)", "TIFF (tiff_jpeg)")
 _STRETCH = {"L;2": 85, "L;4": 17}
 
 
-def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_image(path: str | File) -> UInt8[np.ndarray, "h w 3"]:
     """Reads an image file as 8-bit RGB, standing upright.
 
     Grey is repeated over the channels, palettes and CMYK are converted, alpha is dropped, 16-bit
@@ -51,7 +52,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
       DataError: the file is missing, truncated or unreadable, holds floats, signed or 32-bit
         samples, or its header tells another size than its pixels have.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     with _opened(path) as image:
         width, height = image.size
         if image.mode == "F":
@@ -81,13 +82,13 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
         return _upright(pixels, image)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def image_size(path: str | File) -> tuple[int, int]:
     """(height, width) that `read_image` would return, from the file's header alone.
 
     Raises:
       DataError: the file is missing or its header unreadable.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     with _opened(path) as image:
         width, height = image.size
         # Of a TIFF, Pillow gives the size that it has when turned.
@@ -96,7 +97,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def read_mask(
-    path: str | Path, num_classes: int, ignore: int, *, palette_masks: bool = False
+    path: str | File, num_classes: int, ignore: int, *, palette_masks: bool = False
 ) -> Mask:
     """Reads a mask file whose stored samples are the class indices, and accepts nothing else.
 
@@ -116,7 +117,7 @@ def read_mask(
         coloured, a palette that was not asked for, or holds values outside {0..K-1, ignore}; these
         are listed with their pixel counts.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     with _opened(path) as image:
         kind = image.format
         if kind == "TIFF":
@@ -152,7 +153,7 @@ def index_dtype(num_classes: int, ignore: int) -> type[np.unsignedinteger[Any]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+def _opened(path: File) -> Iterator[ImageFile.ImageFile]:
     """Opens an image file; whatever goes wrong inside is a DataError that names the file."""
     try:
         # Where Pillow itself opens the file, it scrambles a TIFF that lies on its side: it maps the
@@ -182,7 +183,7 @@ def _to_8_bit(samples: np.ndarray) -> np.ndarray:
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _describe_outside(path: Path, found: dict[int, int], num_classes: int, ignore: int) -> str:
+def _describe_outside(path: File, found: dict[int, int], num_classes: int, ignore: int) -> str:
     """The error text for label values outside the classes, given their pixel counts."""
     shown = some(f"{value} ({count} pixel{'s' * (count > 1)})" for value, count in found.items())
     hint = ""

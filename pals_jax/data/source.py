@@ -120,6 +120,11 @@ def _prepare(config: Any, info: Dataset, split: str) -> Path:
         from pals_jax.data.builders.synthetic_streets import StreetsConfig, SyntheticStreets
 
         return prepare(SyntheticStreets, StreetsConfig(), config.data_dir)
+    if info.name == "voc2012":
+        from pals_jax.data.builders.voc import Voc, VocConfig
+
+        voc = VocConfig(root=config.root, info=info, splits=(split,))
+        return prepare(Voc, voc, config.data_dir)
     from pals_jax.data.builders.segmentation_folder import FolderConfig, SegmentationFolder
 
     folder = FolderConfig(

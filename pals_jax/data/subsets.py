@@ -88,6 +88,11 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
     return sorted(chosen)
 
 
+def shipped(name: str) -> list[str]:
+    """The ids of a list that comes with the package, as "voc/trainaug"."""
+    return _SHIPPED[name].read_text().split()
+
+
 def is_list(spec: str) -> bool:
     """Whether a subset specification is the path of a list of ids."""
     return spec.endswith(".txt") and not spec.startswith("prefix:")

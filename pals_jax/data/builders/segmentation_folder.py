@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from pals_jax.data.archives import File
 from pals_jax.data.builders.preparation import Examples, digest, encode_png, features
 from pals_jax.data.catalog import Dataset
 from pals_jax.data.errors import DataError
 from pals_jax.data.folder import Pair, scan
-from pals_jax.data.images import read_image, read_mask
+from pals_jax.data.images import Mask, read_image, read_mask
 
 _PROBLEMS_SHOWN = 20
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
@@ -41,7 +42,7 @@ class FolderConfig(tfds.core.BuilderConfig):
     info: Dataset
     splits: Sequence[str]
     palette_masks: bool = False
-    pairs: dict[str, list[Pair]] = dataclasses.field(init=False, repr=False)
+    pairs: dict[str, list[Pair[Path]]] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for split in self.splits:
@@ -86,19 +87,13 @@ class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
         pairs = self.builder_config.pairs
         return {split: self._generate_examples(split, pairs[split]) for split in pairs}
 
-    def _generate_examples(self, split: str, pairs: Sequence[Pair]) -> Examples:
+    def _generate_examples(self, split: str, pairs: Sequence[Pair[File]]) -> Examples:
         """Yields the records of one split; reads all of it before it complains, of everything."""
-        info, values = self.builder_config.info, set()
-        sizes, digests, problems = [], [], []
+        sizes, digests, values, problems = [], [], set(), []
         for index, pair in enumerate(pairs):
             try:
                 image = read_image(pair.image)
-                mask = read_mask(
-                    pair.mask,
-                    info.num_classes,
-                    info.ignore,
-                    palette_masks=self.builder_config.palette_masks,
-                )
+                mask = self._read_mask(pair.mask)
                 if image.shape[:2] != mask.shape:
                     raise DataError(
                         f"sizes differ (height, width): {pair.image} has {image.shape[:2]} when "
@@ -125,13 +120,18 @@ class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
         self.info.metadata["digests"][split] = digests
         self.info.metadata["values"][split] = sorted(values)
 
-    def _encode(self, path: Path, image: np.ndarray) -> bytes:
+    def _read_mask(self, file: File) -> Mask:
+        config = self.builder_config
+        info = config.info
+        return read_mask(file, info.num_classes, info.ignore, palette_masks=config.palette_masks)
+
+    def _encode(self, file: File, image: np.ndarray) -> bytes:
         """The file's own bytes where the reader sees `image` in them, a lossless PNG elsewhere.
 
         So a JPEG keeps its size, and whatever needed work (orientation, 16 bits, alpha, CMYK …) is
         stored as the result of that work.
         """
-        encoded = path.read_bytes()
+        encoded = file.read_bytes()
         if encoded.startswith((_JPEG, _PNG)):
             try:
                 seen = self.info.features["image"].decode_example_np(encoded)

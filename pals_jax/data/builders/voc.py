@@ -1,0 +1,190 @@
+"""TFDS builder of PASCAL VOC 2012 segmentation, and of trainaug, which adds the masks of SBD.
+
+Both come from archives that are downloaded by hand and read as they are.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import tensorflow_datasets as tfds
+
+from pals_jax.data import subsets
+from pals_jax.data.archives import File, list_files
+from pals_jax.data.builders.segmentation_folder import SegmentationFolder
+from pals_jax.data.catalog import Dataset
+from pals_jax.data.errors import DataError
+from pals_jax.data.folder import Pair
+from pals_jax.data.images import Mask, read_mask
+
+VOC, SBD, AUG = "VOCtrainval_11-May-2012.tar", "benchmark.tgz", "SegmentationClassAug.zip"
+
+INSTRUCTIONS = f"""\
+Put into config.data.root:
+  {VOC} (1,999,639,040 bytes, MD5 6cd6e144f989b92b3379bac3b3de84fd), from
+  https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/{VOC},
+  or what it unpacks to, VOCdevkit/VOC2012;
+for trainaug also one of
+  {SBD} (MD5 82b4d87ceb2ed10f6038a1cba92111cb), from
+  https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/{SBD},
+  or what it unpacks to, benchmark_RELEASE;
+  {AUG}, or the folder SegmentationClassAug: the same masks as PNGs."""
+
+AUGMENTED = "trainaug"
+
+_OF_VOC = re.compile(r"(?:^|/)(?:JPEGImages|SegmentationClass|ImageSets/Segmentation)/")
+
+# Masks of SBD as published, and as PNGs in a folder or archive of their own.
+_OF_SBD = re.compile(r"dataset/cls/(\w+)\.mat$|(?:^|/)(\w+)\.png$")
+
+# Images of each split.
+COUNTS = {"train": 1464, "val": 1449, "trainval": 2913, AUGMENTED: 10582}
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class VocConfig(tfds.core.BuilderConfig):
+    """One split of the archives below a folder.
+
+    The name ends in a hash of the size and the modification time of what is read, and of all that
+    decides what becomes of it.
+
+    Attributes:
+      root: where the archives lie.
+      info: classes and ignore index.
+      splits: the one split to prepare.
+      palette_masks: masks are palette PNGs.
+      counts: how many images each split must have.
+      trainaug: the ids of that split.
+      pairs: the files of the split.
+    """
+
+    name: str = ""
+    root: str
+    info: Dataset
+    splits: Sequence[str]
+    palette_masks: bool = True
+    counts: dict[str, int] = dataclasses.field(default_factory=lambda: COUNTS)
+    trainaug: Sequence[str] = dataclasses.field(
+        default_factory=lambda: subsets.shipped("voc/trainaug"), repr=False
+    )
+    pairs: dict[str, list[Pair[File]]] = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.root:
+            raise DataError(f"config.data.root is empty. {INSTRUCTIONS}")
+        root = Path(self.root).expanduser()
+        (split,) = self.splits
+        sources = [_find_voc(root)] + ([_find_sbd(root)] if split == AUGMENTED else [])
+        of_voc = _Voc(sources[0])
+        if split == AUGMENTED:
+            self.pairs = {split: of_voc.with_sbd(sources[1], self.trainaug)}
+        else:
+            self.pairs = {split: of_voc.split(split)}
+        if len(self.pairs[split]) != self.counts[split]:
+            raise DataError(
+                f"{sources[0]}: {split} has {len(self.pairs[split])} images; that of VOC 2012 has "
+                f"{self.counts[split]}. {INSTRUCTIONS}"
+            )
+        stats = [source.stat() for source in sources]
+        stamps = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+        meaning = [self.info.classes, self.info.ignore, split, list(map(str, sources)), stamps]
+        digest = hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
+        self.name = f"{split}-{digest[:16]}"
+
+
+class Voc(SegmentationFolder):
+    """VOC 2012 segmentation; `VocConfig` says which split."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _read_mask(self, file: File) -> Mask:
+        if file.suffix == ".mat":
+            return read_sbd(file)
+        info = self.builder_config.info
+        return read_mask(file, info.num_classes, info.ignore, palette_masks=True)
+
+
+def read_sbd(file: File) -> Mask:
+    """The class indices [H, W] of an image of SBD: GTcls.Segmentation of a .mat file.
+
+    Raises:
+      DataError: the file is damaged, or holds something else.
+    """
+    try:
+        content = scipy.io.loadmat(io.BytesIO(file.read_bytes()))
+        mask = content["GTcls"]["Segmentation"][0, 0]
+    except Exception as error:  # SciPy raises a dozen kinds on broken files
+        raise DataError(f"{file}: no GTcls.Segmentation of SBD ({error!r}).") from None
+    if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() > 20:
+        raise DataError(
+            f"{file}: GTcls.Segmentation is {mask.dtype} {mask.shape} up to {mask.max()}; expected "
+            "uint8 [H, W] up to 20."
+        )
+    return mask
+
+
+def _find_voc(root: Path) -> Path:
+    for source in (root / VOC, root / "VOCdevkit" / "VOC2012", root / "VOC2012", root):
+        if source.is_file() or (source / "SegmentationClass").is_dir():
+            return source
+    raise DataError(f"{root} holds neither {VOC} nor VOCdevkit/VOC2012. {INSTRUCTIONS}")
+
+
+def _find_sbd(root: Path) -> Path:
+    inside = ("", "VOCdevkit/VOC2012", "VOC2012")
+    folders = [root / place / "SegmentationClassAug" for place in inside]
+    for source in (root / SBD, root / AUG, root / "benchmark_RELEASE", *folders):
+        if source.exists():
+            return source
+    raise DataError(f"{root} holds none of the masks that trainaug adds to VOC. {INSTRUCTIONS}")
+
+
+class _Voc:
+    """The files of VOC by id."""
+
+    def __init__(self, source: Path):
+        self.source = source
+        files = list_files(source, _OF_VOC)
+        self.images = _by_id(files, re.compile(r"(?:^|/)JPEGImages/(\w+)\.jpg$"))
+        self.masks = _by_id(files, re.compile(r"(?:^|/)SegmentationClass/(\w+)\.png$"))
+        lists = _by_id(files, re.compile(r"ImageSets/Segmentation/(\w+)\.txt$"))
+        if not {"train", "val", "trainval"} <= lists.keys():
+            raise DataError(
+                f"{source} lacks ImageSets/Segmentation/train.txt, val.txt or trainval.txt. "
+                f"{INSTRUCTIONS}"
+            )
+        self.ids = {name: file.read_bytes().decode().split() for name, file in lists.items()}
+
+    def split(self, name: str) -> list[Pair[File]]:
+        """The pairs of a split of VOC, sorted by id."""
+        return self._pairs(self.ids[name], self.masks, INSTRUCTIONS)
+
+    def with_sbd(self, source: Path, ids: Sequence[str]) -> list[Pair[File]]:
+        """The pairs of trainaug: the masks of VOC train, and those of SBD for the others."""
+        if shared := sorted(set(ids) & set(self.ids["val"])):
+            raise DataError(f"{len(shared)} ids of trainaug are in VOC val: {', '.join(shared)}.")
+        masks = _by_id(list_files(source, _OF_SBD), _OF_SBD)
+        masks |= {key: self.masks[key] for key in self.ids["train"] if key in self.masks}
+        hint = f"trainaug needs what {source} should hold, masks of train.txt and of val.txt of SBD"
+        return self._pairs(ids, masks, f"{hint}; those of train_noval.txt alone are half of them.")
+
+    def _pairs(self, ids: Sequence[str], masks: Mapping[str, File], hint: str) -> list[Pair[File]]:
+        for what, found in (("image", self.images), ("mask", masks)):
+            if missing := sorted(set(ids) - found.keys()):
+                raise DataError(
+                    f"{self.source}: {len(missing)} of {len(ids)} ids have no {what}: "
+                    f"{', '.join(missing)}. {hint}"
+                )
+        return [Pair(key, self.images[key], masks[key]) for key in sorted(ids)]
+
+
+def _by_id(files: Mapping[str, File], pattern: re.Pattern[str]) -> dict[str, File]:
+    """Files in whose path a pattern is found, by the group that it matched."""
+    found = ((pattern.search(name), file) for name, file in files.items())
+    return {next(filter(None, match.groups())): file for match, file in found if match}

@@ -1,0 +1,169 @@
+"""VOC 2012 and trainaug out of archives as they are published."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from voc_archives import (
+    ADDED,
+    TRAIN,
+    VAL,
+    mask_of,
+    palette_png,
+    sbd_files,
+    voc_files,
+    write_folder,
+    write_tar,
+)
+
+from pals_jax.data import subsets
+from pals_jax.data.builders import voc
+from pals_jax.data.errors import DataError
+from pals_jax.data.source import open_split
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The numbers of images and the ids of the small archives."""
+    monkeypatch.setattr(voc, "COUNTS", {"train": 2, "val": 2, "trainval": 4, "trainaug": 5})
+    monkeypatch.setattr(subsets, "shipped", lambda name: [*TRAIN, *ADDED])
+
+
+@pytest.fixture
+def archives(tmp_path):
+    write_tar(tmp_path / voc.VOC, voc_files())
+    write_tar(tmp_path / voc.SBD, sbd_files())
+    return tmp_path
+
+
+def opened(config, root, split):
+    data_dir = root / "prepared"
+    given = {"name": "voc2012", "classes": (), "root": str(root), "data_dir": str(data_dir)}
+    return open_split(config(**given), split)
+
+
+def test_published_numbers():
+    assert voc.COUNTS == {"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582}
+    ids = subsets.shipped("voc/trainaug")
+    assert len(set(ids)) == 10582
+
+
+@pytest.mark.parametrize(
+    ("split", "ids"), [("train", TRAIN), ("val", VAL), ("trainval", {**TRAIN, **VAL})]
+)
+def test_the_splits_of_voc(config, archives, small, split, ids):
+    source = opened(config, archives, split)
+    assert source.ids == tuple(sorted(ids))
+    for index, key in enumerate(source.ids):
+        example = source[index]
+        np.testing.assert_array_equal(example["label"], mask_of(ids[key]))  # 255 stays void
+        assert example["image"].shape == (6, 8, 3)
+        assert abs(int(example["image"].mean()) - 10 * ids[key]) <= 2
+
+
+def without_void(mask):
+    return np.where(mask == 255, 0, mask)
+
+
+def test_trainaug_takes_the_masks_of_voc_train_and_those_of_sbd(config, archives, small):
+    source = opened(config, archives, "trainaug")
+    assert source.ids == tuple(sorted({**TRAIN, **ADDED}))
+    labels = {example["id"]: example["label"] for example in map(source.__getitem__, range(5))}
+    for key, shown in TRAIN.items():  # also where SBD has a mask of its own
+        np.testing.assert_array_equal(labels[key], mask_of(shown))
+    for key, shown in ADDED.items():
+        np.testing.assert_array_equal(labels[key], without_void(mask_of(shown)))
+
+
+@pytest.mark.parametrize("form", ["unpacked", "pngs", "zip"])
+def test_other_forms_of_the_downloads(config, tmp_path, small, form):
+    write_folder(tmp_path, voc_files())
+    pngs = {
+        f"SegmentationClassAug/{key}.png": palette_png(mask_of(shown))
+        for key, shown in {**TRAIN, **VAL, **ADDED}.items()
+    }
+    if form == "unpacked":
+        write_folder(tmp_path, sbd_files())
+    elif form == "pngs":
+        write_folder(tmp_path / "VOCdevkit/VOC2012", pngs)
+    else:
+        with zipfile.ZipFile(tmp_path / voc.AUG, "w") as archive:
+            for name, content in pngs.items():
+                archive.writestr(name, content)
+                archive.writestr(f"__MACOSX/SegmentationClassAug/._{name[21:]}", b"of a Mac")
+    source = opened(config, tmp_path, "trainaug")
+    assert len(source) == 5
+    expected = mask_of(7) if form != "unpacked" else without_void(mask_of(7))
+    np.testing.assert_array_equal(source[4]["label"], expected)
+
+
+def test_missing_downloads_are_explained(config, tmp_path):
+    with pytest.raises(DataError, match=r"(?s)root is empty\. Put into.*1,999,639,040"):
+        open_split(config(name="voc2012", classes=(), root=""), "train")
+    with pytest.raises(DataError, match=r"holds neither VOCtrainval_11-May-2012\.tar nor"):
+        opened(config, tmp_path, "train")
+    write_tar(tmp_path / voc.VOC, voc_files())
+    with pytest.raises(
+        DataError, match=r"(?s)none of the masks that trainaug adds.*benchmark\.tgz"
+    ):
+        opened(config, tmp_path, "trainaug")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("name", [voc.VOC, voc.SBD])
+def test_archives_that_are_cut_off(config, archives, small, name, share):
+    path = archives / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(DataError, match=rf"{name} \(\d+ bytes\) is cut off"):
+        opened(config, archives, "trainaug")
+
+
+def test_another_archive_under_the_name(config, archives, small):
+    write_tar(archives / voc.VOC, {"VOCdevkit/VOC2007/JPEGImages/000001.jpg": b""})
+    with pytest.raises(DataError, match=r"(?s)lacks ImageSets/Segmentation/train\.txt.*Put into"):
+        opened(config, archives, "train")
+    (archives / voc.VOC).write_text("<html>moved</html>")
+    with pytest.raises(DataError, match=r"is cut off or no \.tar archive"):
+        opened(config, archives, "train")
+
+
+def test_an_sbd_of_another_split_lists_every_id_without_a_mask(config, archives, small):
+    files = {
+        name: content
+        for name, content in sbd_files().items()
+        if "2008_000003" not in name and "2011" not in name
+    }
+    write_tar(archives / voc.SBD, files)
+    expected = r"2 of 5 ids have no mask: 2008_000003, 2011_003276\. .*train_noval"
+    with pytest.raises(DataError, match=expected):
+        opened(config, archives, "trainaug")
+
+
+def test_an_image_that_is_missing_is_named(config, archives, small):
+    files = voc_files()
+    del files["VOCdevkit/VOC2012/JPEGImages/2007_000039.jpg"]
+    write_tar(archives / voc.VOC, files)
+    with pytest.raises(DataError, match="1 of 2 ids have no image: 2007_000039"):
+        opened(config, archives, "train")
+
+
+def test_trainaug_has_no_image_of_val(config, archives, small, monkeypatch):
+    monkeypatch.setattr(subsets, "shipped", lambda name: [*TRAIN, *ADDED, "2007_000042"])
+    with pytest.raises(DataError, match="1 ids of trainaug are in VOC val: 2007_000042"):
+        opened(config, archives, "trainaug")
+
+
+def test_another_number_of_images_is_refused(config, archives, monkeypatch):
+    with pytest.raises(DataError, match=r"train has 2 images; that of VOC 2012 has 1464"):
+        opened(config, archives, "train")
+
+
+@pytest.mark.parametrize("content", [b"no mat", None])
+def test_a_damaged_mask_of_sbd_is_named(config, archives, small, content):
+    files = sbd_files()
+    name = "benchmark_RELEASE/dataset/cls/2008_000003.mat"
+    files[name] = content or files[name][:-20]
+    write_tar(archives / voc.SBD, files)
+    with pytest.raises(DataError, match=r"2008_000003\.mat: no GTcls\.Segmentation"):
+        opened(config, archives, "trainaug")
