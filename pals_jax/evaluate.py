@@ -28,7 +28,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
       ids: of the images, sorted.
-      data_hash: of images, labels and ids, see `data.Source`; None where it is not known.
+      data_hash: of the split, see `data.Source`; None where it is not known.
       confusions: [N,K,K] int32 in the order of `ids`, rows = truth.
       calibration: of the top-1 probability.
       scores: of the probabilities.

@@ -66,6 +66,7 @@ def main(arguments: Sequence[str]) -> None:
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     """Lets a signal that would end the process without a word end it as Ctrl-C does."""
     del frame
+    signal.signal(signum, signal.SIG_IGN)  # a second one changes nothing
     raise KeyboardInterrupt(signum)
 
 

@@ -28,7 +28,7 @@ class RunData(NamedTuple):
       dev: examples to choose on; empty without a dev part. Their `ids`, if they have any, are
         compared when the run is resumed, as those that are trained on.
       ids: of the images that are trained on; empty where they are not known.
-      data_hash: of the images that are trained on, see `data.Source`; None where it is not known.
+      data_hash: of the training split, see `data.Source`; None where it is not known.
     """
 
     dataset: data.Dataset

@@ -6,7 +6,6 @@ that it is finished.
 
 import contextlib
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +76,6 @@ def train_and_evaluate(
             configs.check_same_training(saved, config, workdir)
             if checkpoints.latest == config.total_steps and (workdir / "result.json").exists():
                 return already_finished(workdir, configs.changes(saved, config))
-            if saved.data.root != config.data.root:
-                warnings.warn(
-                    f"config.data.root was {saved.data.root}, now {config.data.root}: that it "
-                    "holds the same images and masks is checked by their names only",
-                    stacklevel=2,
-                )
         if run_data is None:
             run_data = open_data(config)
             stack.callback(run_data.close)
@@ -92,8 +85,8 @@ def train_and_evaluate(
         if checkpoints.latest is not None:
             check_classes(checkpoints.meta(checkpoints.latest), run_data.dataset)
         check_ids(run_data, workdir, resuming=checkpoints.latest is not None)
-        configs.save(config, saved_config)
         run = _Run(config, workdir, run_data, checkpoints, mesh)
+        configs.save(config, saved_config)
         run.train()
         return run.report()
 
@@ -275,8 +268,8 @@ class _Run:
                     progress.start(self.step)
                 if save and stop.signum is not None:
                     raise self._stopped(stop.signum)
-            if stop.signum is not None:  # where no step was left
-                raise self._stopped(stop.signum)
+        if stop.signum is not None:  # where no step was left, or behind the last
+            raise self._stopped(stop.signum)
 
     def report(self) -> dict[str, Any]:
         """Evaluates the checkpoint that `config.eval.checkpoint` names and writes the result."""

@@ -243,7 +243,7 @@ def test_a_result_implies_the_areas_of_its_images(network, tmp_path, monkeypatch
 def test_images_that_were_trained_on_are_no_other_split(
     network, tmp_path, monkeypatch, split, layout, refused
 ):
-    source = data.Source(["a", "b"], [(32, 32)] * 2, ["0", "1"], [], [])
+    source = data.Source(["a", "b"], [(32, 32)] * 2, "0123", [], [])
     monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
     monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
     monkeypatch.setattr(evaluate, "evaluate_network", lambda *_: EVALUATION)

@@ -165,7 +165,7 @@ def test_the_pipeline_goes_on_where_it_stood(config, tmp_path):
     before, pixels = mask.read_bytes(), np.array(Image.open(mask))
     pixels[0, 0] = (pixels[0, 0] + 1) % len(CLASSES)
     Image.fromarray(pixels).save(mask)
-    with pytest.raises(data.DataError, match="or their labels, are others than before"):
+    with pytest.raises(data.DataError, match="labels of the training split are others than before"):
         train_and_evaluate(config, tmp_path / "parts")
     mask.write_bytes(before)
     assert train_and_evaluate(config, tmp_path / "parts") == whole

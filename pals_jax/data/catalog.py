@@ -64,6 +64,28 @@ _VOC_CLASSES = (
     *("train", "tvmonitor"),
 )
 
+_CITYSCAPES = {
+    "road": (128, 64, 128),
+    "sidewalk": (244, 35, 232),
+    "building": (70, 70, 70),
+    "wall": (102, 102, 156),
+    "fence": (190, 153, 153),
+    "pole": (153, 153, 153),
+    "traffic light": (250, 170, 30),
+    "traffic sign": (220, 220, 0),
+    "vegetation": (107, 142, 35),
+    "terrain": (152, 251, 152),
+    "sky": (70, 130, 180),
+    "person": (220, 20, 60),
+    "rider": (255, 0, 0),
+    "car": (0, 0, 142),
+    "truck": (0, 0, 70),
+    "bus": (0, 60, 100),
+    "train": (0, 80, 100),
+    "motorcycle": (0, 0, 230),
+    "bicycle": (119, 11, 32),
+}
+
 CATALOG: Mapping[str, Dataset] = {
     dataset.name: dataset
     for dataset in (
@@ -107,6 +129,19 @@ CATALOG: Mapping[str, Dataset] = {
             splits=("train", "val", "test"),
             images="{split}/{id}.jpg",
             masks="{split}annot/{id}.png",
+        ),
+        # With fine labels, and with coarse ones of 20,000 more images: see builders/cityscapes.py.
+        Dataset(
+            name="cityscapes",
+            classes=tuple(_CITYSCAPES),
+            palette=tuple(_CITYSCAPES.values()),
+            splits=("train", "val", "test"),
+        ),
+        Dataset(
+            name="cityscapes_coarse",
+            classes=tuple(_CITYSCAPES),
+            palette=tuple(_CITYSCAPES.values()),
+            splits=("train", "val", "train_extra"),
         ),
         # PASCAL VOC 2012 segmentation; trainaug adds the masks of SBD, see builders/voc.py.
         Dataset(

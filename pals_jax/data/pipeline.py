@@ -81,7 +81,7 @@ class TrainBatches(Iterator[Batch]):
         before = state.get("data", self._data_hash)  # an earlier version saved none
         if before != self._data_hash:
             raise DataError(
-                "cannot resume: the images to train on, or their labels, are others than before "
+                "cannot resume: images or labels of the training split are others than before "
                 f"(hash {before}, now {self._data_hash}). Restore them, or use another --workdir."
             )
         self.close()

@@ -26,15 +26,16 @@ class Source:
     Attributes:
       ids: ids of the images, in the order of access.
       sizes: (height, width) of each image.
-      digests: of the bytes of each image and its label.
+      data_hash: 16 hexadecimal digits that tell the ids, and the stored bytes of all images and
+          labels, of the split that these are of from others, wherever they lie.
     """
 
     def __init__(
         self,
         ids: Iterable[str],
         sizes: Iterable[Sequence[int]],
-        digests: Iterable[str],
-        records: Sequence[Example],
+        data_hash: str,
+        records: Examples,
         where: Iterable[int],
     ):
         """Use `open_split`.
@@ -42,13 +43,13 @@ class Source:
         Args:
           ids: ids of the images.
           sizes: (height, width) of each.
-          digests: of each.
+          data_hash: of the whole split, see `split_hash`.
           records: TFDS's data source.
           where: position of each among the records.
         """
         self.ids = tuple(ids)
         self.sizes = tuple((height, width) for height, width in sizes)
-        self.digests = tuple(digests)
+        self.data_hash = data_hash
         self._records = records
         self._where = tuple(where)
 
@@ -65,21 +66,18 @@ class Source:
             )
         return {"image": record["image"], "label": record["label"][..., 0], "id": found}
 
-    @property
-    def data_hash(self) -> str:
-        """16 hexadecimal digits that tell these images, labels and ids from others, whatever their
-        order and wherever they lie.
-        """
-        named = zip(self.ids, self.digests, strict=True)
-        return ids_hash([f"{key} {digest}" for key, digest in named])
-
     def select(self, ids: Iterable[str]) -> "Source":
         """The source of some of these images, in the given order."""
         place = {key: i for i, key in enumerate(self.ids)}
         ids = tuple(ids)
         chosen = [place[key] for key in ids]
-        sizes, digests = [self.sizes[i] for i in chosen], [self.digests[i] for i in chosen]
-        return Source(ids, sizes, digests, self._records, [self._where[i] for i in chosen])
+        sizes, where = [self.sizes[i] for i in chosen], [self._where[i] for i in chosen]
+        return Source(ids, sizes, self.data_hash, self._records, where)
+
+
+def split_hash(ids: Sequence[str], digests: Sequence[str]) -> str:
+    """The `data_hash` of a split, whatever the order; digests are those of `preparation.digest`."""
+    return ids_hash([f"{key} {digest}" for key, digest in zip(ids, digests, strict=True)])
 
 
 def open_split(config: Any, split: str) -> Source:
@@ -102,6 +100,8 @@ def open_split(config: Any, split: str) -> Source:
     info = dataset_info(config)
     if info.splits and split not in info.splits:
         raise DataError(f"{info.name} has no split {split!r}, only {some(info.splits)}.")
+    if info.name in ("cityscapes", "cityscapes_coarse"):
+        return _open_cityscapes(config, info, split)
     import tensorflow_datasets as tfds
 
     # Not the builder that prepares: this one is light and pickles, for worker processes.
@@ -109,7 +109,19 @@ def open_split(config: Any, split: str) -> Source:
     metadata = builder.info.metadata
     _check_for_binary_masks(metadata["values"].get(split, []), info, split, config.train_split)
     ids, sizes, digests = (metadata[name][split] for name in ("ids", "sizes", "digests"))
-    return Source(ids, sizes, digests, builder.as_data_source(split), range(len(ids)))
+    records = builder.as_data_source(split)
+    return Source(ids, sizes, split_hash(ids, digests), records, range(len(ids)))
+
+
+def _open_cityscapes(config: Any, info: Dataset, split: str) -> Source:
+    from pals_jax.data.builders import cityscapes
+
+    records, ids, digests = cityscapes.open_records(
+        info.name, config.root, config.data_dir, split, info.ignore
+    )
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    sizes = [cityscapes.SIZE] * len(ids)
+    return Source([ids[i] for i in order], sizes, split_hash(ids, digests), records, order)
 
 
 def _prepare(config: Any, info: Dataset, split: str) -> Path:

@@ -150,7 +150,8 @@ def _list_file(spec: str) -> Path:
         return Path(spec).expanduser()
     if spec not in _SHIPPED:
         raise DataError(
-            f"there is no list {spec!r}, only {', '.join(_SHIPPED)}; one of your own ends in .txt."
+            f"there is no list {spec!r}, only {', '.join(_SHIPPED)}; one of your own ends in .txt, "
+            "and a fraction is written as 0.125."
         )
     return _SHIPPED[spec]
 

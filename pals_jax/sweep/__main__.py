@@ -1,5 +1,6 @@
 """Command line: `python -m pals_jax.sweep --config=FILE --sweep=FILE --workdir=DIR`."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -42,8 +43,10 @@ def main(arguments: Sequence[str]) -> None:
     try:
         sweep = load(Path(_SWEEP.value or ""))
         runs = expand(sweep, _CONFIG.value)
-        with exclusive(workdir):
-            code = run(sweep, runs, workdir, _PROCESSES.value, train=_MODE.value == "run")
+        # A report is made while another process trains, too.
+        training = _MODE.value == "run"
+        with exclusive(workdir) if training else contextlib.nullcontext():
+            code = run(sweep, runs, workdir, _PROCESSES.value, train=training)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on")
         sys.exit(128 + signal.SIGINT)
@@ -62,7 +65,7 @@ def run(sweep: Sweep, runs: Sequence[Run], workdir: Path, processes: int, *, tra
 
     def keep(done: Run) -> str:
         row = rows.of_run(done, workdir / done.name, sweep.bootstrap_block)
-        rows.require_same_images(row, done, [(other, finished.get(other.name)) for other in runs])
+        rows.require_same_data(row, workdir / done.name, finished.values())
         rows.append(row, workdir)
         finished[done.name] = row
         report.write(sweep, runs, finished, workdir)

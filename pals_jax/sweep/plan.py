@@ -22,6 +22,7 @@ SEED = "seed"
 _ELSEWHERE = ("data.root", "data.data_dir", "data.workers", "num_devices")
 _BESIDE = ("log", "checkpoint", "predict", "export")
 
+_TAKEN = ("figures", "report.html", "report.md", "rows.jsonl")  # beside the runs
 _LONGEST_NAME = 200  # bytes of a folder's name, below the 255 of file systems
 
 
@@ -50,7 +51,10 @@ class Grid:
         for field, values in self.fields.items():
             holds = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
             _require(holds, f"{field} of a Grid", "a list of the values to take", values)
+        _require(isinstance(self.variants, Mapping), "variants of a Grid", "{name: fields}",
+                 self.variants)  # fmt: skip
         for variant, own in self.variants.items():
+            _require(isinstance(variant, str), "the name of a variant", "a text", variant)
             _require(isinstance(own, Mapping), f"variant {variant!r}", "{field: value}", own)
             _check_fields(own)
             if twice := sorted(self.fields.keys() & own.keys()):
@@ -84,6 +88,7 @@ class Sweep:
     bootstrap_block: int = 0
 
     def __post_init__(self):
+        _require(isinstance(self.title, str), "title of a Sweep", "a text", self.title)
         grids = isinstance(self.grids, Sequence) and all(isinstance(g, Grid) for g in self.grids)
         _require(grids, "grids of a Sweep", "a list of Grids", self.grids)
         for name in ("conditions", "seed_fields"):
@@ -207,6 +212,11 @@ def _run(variant: str, fields: dict[str, Any], sweep: Sweep, base: ConfigDict) -
     except (ConfigError, TypeError, ValueError) as error:
         raise ConfigError(f"variant {variant!r} of the sweep, {fields}: {error}") from None
     decisive = identity(config)
+    if lacking := [field for field in sweep.conditions if field not in decisive]:
+        raise ConfigError(
+            f"{lacking} cannot be conditions: variant {variant!r} has no such field, or its value "
+            "does not decide what comes out of a run"
+        )
     condition = {field: decisive[field] for field in sweep.conditions}
     named = (f"{field.split('.')[-1]}={value}" for field, value in condition.items() if value != "")
     folders = [_folder(part) for part in (variant, *named)]
@@ -222,10 +232,11 @@ def _folder(name: str) -> str:
       ConfigError: nothing is left of it, or too much.
     """
     folder = re.sub(r"[^\w.=+-]+", "_", name).strip("_.")
-    if not folder or len(folder.encode()) > _LONGEST_NAME:
+    if not folder or len(folder.encode()) > _LONGEST_NAME or folder in _TAKEN:
         raise ConfigError(
             f"{name!r} cannot be the name of a folder: use letters or digits, at most "
-            f"{_LONGEST_NAME} bytes; variants get short names by Grid(variants=…)"
+            f"{_LONGEST_NAME} bytes, and none of {_TAKEN}; variants get short names by "
+            "Grid(variants=…)"
         )
     return folder
 

@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 import numpy as np
 
+from pals_jax import config as configs
 from pals_jax.data import DEV
 from pals_jax.files import write_atomically
 from pals_jax.sweep import figures, page, statistics, tables
-from pals_jax.sweep.plan import Run, Sweep
+from pals_jax.sweep.plan import Run, Sweep, identity
 from pals_jax.sweep.rows import Row
 from pals_jax.sweep.runner import failure
 from pals_jax.sweep.tables import BySeed, literal, percent
@@ -31,8 +32,8 @@ difference; *detectable* is the smallest true difference that so many pairs, wit
 have, would show with probability 0.8. Of twenty variants that do nothing, one leaves 0 out by
 chance. {subsets} Times per step come from runs side by side: orders of magnitude."""
 
-_ONE_SUBSET = "All seeds share one labelled subset: intervals tell nothing of other subsets."
-_OWN_SUBSETS = "Each seed has a labelled subset of its own."
+_ONE_SUBSET = "All seeds train on the same images: intervals tell nothing of others."
+_OWN_SUBSETS = "Where not all labels are used, each seed has images of its own."
 
 _OVER_IMAGES = """\
 The interval *over images* resamples blocks of {block} neighbouring images and holds the trained
@@ -69,12 +70,8 @@ class _Report:
     def parts(self) -> list[str]:
         parts = [f"# {literal(self.sweep.title)}", self._state()]
         if self.done:
-            own = "data.subset_seed" in self.sweep.seed_fields
             parts.append(
-                _HOW_TO_READ.format(
-                    baseline=literal(self.sweep.baseline),
-                    subsets=_OWN_SUBSETS if own else _ONE_SUBSET,
-                )
+                _HOW_TO_READ.format(baseline=literal(self.sweep.baseline), subsets=self._subsets())
             )
             if self.sweep.bootstrap_block:
                 parts.append(_OVER_IMAGES.format(block=self.sweep.bootstrap_block))
@@ -95,12 +92,27 @@ class _Report:
         if config.eval.split == DEV:
             chosen = "These images are held out to choose on: report what was chosen on others."
         left = len(self.runs) - done - failed
-        others = f", {failed} failed" * (failed > 0) + f", {left} are still to be run" * (left > 0)
+        others = f", {failed} failed" * (failed > 0) + f", {left} still to be run" * (left > 0)
         return (
             f"{done} of {len(self.runs)} runs are finished{others}. Reported: split "
             f"`{config.eval.split}`{shown}, at full resolution; the checkpoint is {checkpoint}. "
             f"{chosen}"
         )
+
+    def _subsets(self) -> str:
+        """Whether seeds differ in the images that they train or report on."""
+        of_seeds: dict[str, dict[int, tuple[str, str]]] = {}
+        for run in self.done:
+            row = self.rows[run.name]
+            key = json.dumps([run.variant, run.condition])
+            hashes = (row["train_ids_hash"], row["ids_hash"])
+            of_seeds.setdefault(key, {})[run.seed] = hashes
+        trained, reported = (
+            any(len({hashes[i] for hashes in seeds.values()}) > 1 for seeds in of_seeds.values())
+            for i in (0, 1)
+        )
+        said = _OWN_SUBSETS if trained else _ONE_SUBSET
+        return said + " Each seed reports on images of its own." * reported
 
     def _condition(self, number: int, condition: dict[str, Any]) -> list[str]:
         """The comparison under one condition."""
@@ -212,13 +224,38 @@ class _Report:
         return parts
 
     def _settings(self) -> list[str]:
-        """What each variant is."""
-        lines = {
-            run.variant: ", ".join(f"`{field} = {value}`" for field, value in run.fields.items())
-            for run in self.runs
-        }
-        cells = [[literal(name), text.replace("|", "\\|")] for name, text in lines.items()]
-        return ["## Settings", tables.markdown(("variant", "fields"), cells, numbers=False)]
+        """What each variant is, and what all runs share apart from defaults."""
+        fields: dict[str, dict[str, dict[str, None]]] = {}
+        for run in self.runs:
+            of_variant = fields.setdefault(run.variant, {})
+            for field, value in run.fields.items():
+                of_variant.setdefault(field, {})[str(value)] = None
+        cells = [
+            [
+                literal(name),
+                ", ".join(f"`{field} = {' or '.join(values)}`" for field, values in own.items()),
+            ]
+            for name, own in fields.items()
+        ]
+        cells = [[name, text.replace("|", "\\|")] for name, text in cells]
+        shared = self._shared()
+        return [
+            "## Settings",
+            tables.markdown(("variant", "fields"), cells, numbers=False),
+            *(["All runs: " + ", ".join(shared) + "; else the defaults."] if shared else []),
+        ]
+
+    def _shared(self) -> list[str]:
+        """Fields that decide what comes out of a run, with one value in all and no default."""
+        usual = identity(configs.resolve(configs.default_config()))
+        all_fields = [identity(run.config) for run in self.runs]
+        return [
+            f"`{field} = {value}`"
+            for field, value in all_fields[0].items()
+            if value != usual.get(field)
+            and all(f.get(field) == value for f in all_fields)
+            and not field.startswith("target.options.")
+        ]
 
     def _all_runs(self) -> list[str]:
         lines = []

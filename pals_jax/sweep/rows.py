@@ -13,12 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from pals_jax.data import DEV
 from pals_jax.errors import ConfigError
 from pals_jax.files import json_lines
 from pals_jax.sweep.plan import Run, identity
 
 FILE = "rows.jsonl"
+
+# Fields of `data` that choose among the images of a split, or say how they are shown in training.
+_OF_A_RUN = (
+    *("data.subset", "data.subset_seed", "data.dev", "data.crop_size", "data.scale", "data.flip"),
+    *("data.photometric", "data.downsample", "data.label_downsampling"),
+)
 
 Row = dict[str, Any]
 
@@ -60,30 +65,35 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
     return row
 
 
-def require_same_images(row: Row, run: Run, others: Iterable[tuple[Run, Row | None]]) -> None:
-    """Refuses a row that was reported on other images, or other labels, than those beside it.
+def require_same_data(row: Row, folder: Path, others: Iterable[Row]) -> None:
+    """Refuses a row of other images or labels than the rows beside it, where both name one split.
 
     Args:
       row: of a run that has just finished.
-      run: its plan.
-      others: plans with their rows, None where they are not finished.
+      folder: of the run.
+      others: rows of the sweep.
 
     Raises:
       ConfigError: naming a run that differs.
     """
-    for other, known in others:
-        own_dev = run.config.eval.split == DEV and (
-            other.config.data.subset_seed != run.config.data.subset_seed
-        )
-        if known is None or other.condition != run.condition or own_dev:
+    for other in others:
+        if _split(other["config"]) != _split(row["config"]):
             continue
-        hashes = {found.get("data_hash") for found in (row, known)}
-        if len(hashes) > 1 and None not in hashes:  # rows of an earlier version have none
-            raise ConfigError(
-                f"{run.name} was reported on {row['images']} images that are not the "
-                f"{known['images']} of {other.name}, or have other labels: config.data.root "
-                "changed. Use another --workdir for other data"
-            )
+        for key in ("data_hash", "train_data_hash"):
+            hashes = {row.get(key), other.get(key)}
+            if len(hashes) > 1 and None not in hashes:  # earlier versions wrote none
+                which = "reported on" if key == "data_hash" else "trained on"
+                raise ConfigError(
+                    f"the images that {row['name']} was {which}, or their labels, are not those of "
+                    f"{other['name']} ({key} {row[key]}, {other[key]}): restore them and remove "
+                    f"{folder}, or use another --workdir for other data"
+                )
+
+
+def _split(config: dict[str, Any]) -> dict[str, Any]:
+    """The fields that say which splits are meant, of those of `identity`."""
+    kept = {k: v for k, v in config.items() if k.startswith("data.") and k not in _OF_A_RUN}
+    return kept | {"eval.split": config.get("eval.split")}
 
 
 def append(row: Row, workdir: Path) -> None:
@@ -106,9 +116,7 @@ def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
     path = workdir / FILE
     if not path.exists():
         return {}
-    found = {
-        row["name"]: row for row in json_lines(path) if {"name", "config", "block"} <= row.keys()
-    }
+    found = {row["name"]: row for row in json_lines(path) if _is_row(row)}
     rows = {run.name: found[run.name] for run in runs if run.name in found}
     for run in runs:
         if run.name in rows:
@@ -126,3 +134,9 @@ def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
                     "with, asked for). Ask for the former, or use another --workdir"
                 )
     return rows
+
+
+def _is_row(line: dict[str, Any]) -> bool:
+    return {"name", "config", "block", "mean_iou"} <= line.keys() and all(
+        isinstance(line.get(key), dict) for key in ("config", "versions", "iou")
+    )

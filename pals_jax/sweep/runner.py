@@ -1,6 +1,7 @@
 """Runs of a sweep side by side, each in a process of its own."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ LOG = "log.txt"
 _POLL = 0.5  # seconds
 _TELL = 60.0  # seconds between lines that tell the progress
 _FAILED = "failed with exit code "
+_LONGEST = 500  # letters of an error on the screen, or of a line of a log in a report
 
 
 class _Child(NamedTuple):
@@ -143,7 +145,7 @@ class Runner:
             try:
                 said = self._finished(child.run)
             except ConfigError as error:
-                print(error, file=child.log)
+                print(f"ConfigError: {error}", file=child.log)
             else:
                 print("finished", file=child.log)
                 return said
@@ -153,8 +155,7 @@ class Runner:
         print(f"{_FAILED}{code}", file=child.log, flush=True)
         self.failed.append(child.run)
         log = self._workdir / child.run.name / LOG
-        *_, said, _ = ["no output", *log.read_text(errors="replace").splitlines()]
-        return f"failed: {said}\n  see {log}"
+        return f"failed: {_reason(code, log)}\n  see {log}"
 
     def _progress(self) -> str:
         """How many runs are left, and for how long at the rate so far; failed ones do not count."""
@@ -174,6 +175,16 @@ class Runner:
         return f"{left} of {len(self._runs)} runs left, {share}, ETA {format_duration(seconds)}"
 
 
+def _reason(code: int, log: Path) -> str:
+    """Why a run failed, in a line: its last error, or the signal that ended it."""
+    if code < 0:
+        return f"ended by signal {-code}, perhaps for want of memory"
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line for line in lines if re.match(r"\w*(Error|Exception)\b", line)]
+    said = errors[-1] if errors else f"exit code {code}"
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} …"
+
+
 def failure(folder: Path, lines: int) -> str | None:
     """The last lines of the log of a run that failed; None for one that did not.
 
@@ -185,7 +196,9 @@ def failure(folder: Path, lines: int) -> str | None:
     if not log.exists():
         return None
     *shown, ended = log.read_text(errors="replace").splitlines() or [""]
-    return "\n".join([*shown[-lines:], ended]) if ended.startswith(_FAILED) else None
+    if not ended.startswith(_FAILED):
+        return None
+    return "\n".join(line[:_LONGEST] for line in [*shown[-lines:], ended])
 
 
 def _prepare(run: Run, folder: Path) -> None:

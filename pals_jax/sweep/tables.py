@@ -54,8 +54,14 @@ def pairs(runs: BySeed, reference: BySeed) -> list[tuple[Row, Row]]:
     return [
         (runs[seed], reference[seed])
         for seed in sorted(runs.keys() & reference)
-        if all(runs[seed].get(key) == reference[seed].get(key) for key in _SAME)
+        if not any(_differ(runs[seed], reference[seed], key) for key in _SAME)
     ]
+
+
+def _differ(row: Row, other: Row, key: str) -> bool:
+    """Whether two rows have different values; rows of earlier versions lack some."""
+    values = {row.get(key), other.get(key)}
+    return len(values) > 1 and None not in values
 
 
 def difference(runs: BySeed, reference: BySeed, *score: str) -> Difference | None:

@@ -16,11 +16,20 @@ def test_the_default_palette_is_that_of_pascal_voc():
     assert len(set(colours)) == 256
 
 
-@pytest.mark.parametrize("name", ["synthetic_streets", "camvid"])
-def test_entries_are_complete(config, name):
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("synthetic_streets", 11),
+        ("camvid", 11),
+        ("cityscapes", 19),
+        ("cityscapes_coarse", 19),
+        ("voc2012", 21),
+    ],
+)
+def test_entries_are_complete(config, name, classes):
     info = dataset_info(config(name=name, classes=()))
     assert info == CATALOG[name]
-    assert len(set(info.palette)) == info.num_classes == 11
+    assert len(set(info.palette)) == info.num_classes == classes
 
 
 def test_camvid_indices():

@@ -111,9 +111,7 @@ def test_the_hash_is_that_of_the_content(config, folder, data_dir, tmp_path):
     first = opened(folder).data_hash
     moved = shutil.copytree(folder, tmp_path / "elsewhere" / "moved")
     assert opened(moved).data_hash == first
-    ids = opened(moved).ids
-    assert opened(moved).select(ids[::-1]).data_hash == first
-    assert opened(moved).select(ids[1:]).data_hash != first
+    assert opened(moved).select(["grey"]).data_hash == first
     mask = moved / "masks/train/grey.png"
     Image.fromarray((np.array(Image.open(mask)) + 1) % 3).save(mask)
     assert opened(moved).data_hash != first
@@ -268,7 +266,7 @@ def test_a_split_name_that_tfds_cannot_take(config, folder, split):
 def test_a_record_out_of_place_is_noticed():
     record = {"image": NOISE, "label": NOISE[..., :1], "id": b"b"}
     with pytest.raises(DataError, match=r"damaged: expected 'a', found 'b'"):
-        Source(["a"], [(6, 8)], ["0"], [record], [0])[0]
+        Source(["a"], [(6, 8)], "0123", [record], [0])[0]
 
 
 # --- synthetic streets -----------------------------------------------------------------------

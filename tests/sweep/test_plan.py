@@ -111,6 +111,9 @@ def test_each_seed_may_have_labelled_images_of_its_own():
         (lambda: Grid(("seed",)), r"must be \{field: values\}"),
         (lambda: Grid({}, {"CE": "one_hot"}), r"variant 'CE' must be \{field: value\}"),
         (lambda: Grid({"target.name": ("pals",)}, METHODS), "which its grid varies"),
+        (lambda: Grid({}, ["CE"]), r"variants of a Grid must be \{name: fields\}"),
+        (lambda: Grid({}, {0.5: {}}), "the name of a variant must be a text, found 0.5"),
+        (lambda: Sweep(3, (), "CE"), "title of a Sweep must be a text, found 3"),
     ],
 )
 def test_a_sweep_of_another_form_is_refused(make, message):
@@ -145,6 +148,11 @@ def test_a_sweep_of_another_form_is_refused(make, message):
         ),
         (sweep(Grid({}, {"CE": {}, "again": {}})), "the same run under two names"),
         (sweep(Grid({}, {"CE": {}, "..": {"total_steps": 3}})), "cannot be the name of a folder"),
+        (sweep(Grid({}, {"CE": {}, "report.md": {"total_steps": 3}})), "and none of .*report.md"),
+        (
+            Sweep("t", (Grid({}, METHODS),), "CE", conditions=("data.root",)),
+            r"\['data.root'\] cannot be conditions: variant 'CE'",
+        ),
         (sweep(Grid({}, {"CE": {}, "é" * 101: {"total_steps": 3}})), "at most 200 bytes"),
         (sweep(Grid({}, {"CE": {}, "PALS": {"eval.split": "train"}})), "several splits"),
         (sweep(Grid({}, {"CE": ON_DEV | {"eval.checkpoint": "best"}})), "is chosen on dev"),

@@ -103,7 +103,7 @@ def test_the_last_picture_of_each_variant(tmp_path):
 
 def test_what_is_missing_is_said(tmp_path):
     _, text, _ = make(tmp_path, lambda run: run.variant == "PALS" and run.seed == 0)
-    assert "1 of 6 runs are finished, 5 are still to be run. Reported" in text
+    assert "1 of 6 runs are finished, 5 still to be run. Reported" in text
     assert "No run of CE, to compare with, is finished yet." in text
 
 
@@ -161,6 +161,16 @@ def test_runs_on_other_images_make_no_pair(tmp_path):
     found["PALS/seed=1"]["train_data_hash"] = "other"
     report.write(sweep, runs, found, tmp_path)
     assert line((tmp_path / "report.md").read_text(), "PALS")[6] == ""
+
+
+def test_rows_of_an_earlier_version_make_pairs(tmp_path):
+    sweep = Sweep("t", (Grid({"seed": (0, 1)}, METHODS),), "CE")
+    runs = expand(sweep, default_config())
+    found = {run.name: rows.of_run(run, finish(run, tmp_path), 0) for run in runs}
+    for name in ("CE/seed=0", "CE/seed=1"):
+        del found[name]["data_hash"], found[name]["train_data_hash"]
+    report.write(sweep, runs, found, tmp_path)
+    assert line((tmp_path / "report.md").read_text(), "PALS")[6] == "2"
 
 
 def test_scores_of_nothing_are_said(tmp_path):

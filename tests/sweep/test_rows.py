@@ -42,7 +42,10 @@ def test_rows_are_read_back_and_a_torn_one_is_left_out(tmp_path):
 def test_what_is_no_row_is_left_out(tmp_path):
     run, _ = runs()
     row = rows.of_run(run, finish(run, tmp_path), block=0)
-    (tmp_path / rows.FILE).write_bytes(b'{}\n3\nnull\n\xff\n{"name": "base/seed=0"}\n')
+    (tmp_path / rows.FILE).write_bytes(
+        b'{}\n3\nnull\n\xff\n{"name": "base/seed=0"}\n'
+        b'{"name": "base/seed=0", "config": 3, "block": 0, "mean_iou": 0.5}\n'
+    )
     rows.append(row, tmp_path)
     assert rows.read([run], tmp_path, 0) == {run.name: row}
 
@@ -57,27 +60,21 @@ def test_rows_of_another_configuration_are_refused(tmp_path):
         rows.read(runs(), tmp_path, 3)
 
 
-def test_a_row_of_other_images_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("key", "which"), [("data_hash", "reported on"), ("train_data_hash", "trained on")]
+)
+def test_a_row_of_other_data_is_refused(tmp_path, key, which):
     first, second = runs()
     row = rows.of_run(first, finish(first, tmp_path), block=0)
     other = rows.of_run(second, finish(second, tmp_path), block=0)
-    rows.require_same_images(other, second, [(first, row), (second, None)])
-    expected = r"base/seed=1 was reported on 4 images that are not the 4 of base/seed=0"
+    rows.require_same_data(other, tmp_path, [row])
+    expected = rf"base/seed=1 was {which}, or their labels, are not those of base/seed=0 \({key}"
     with pytest.raises(ConfigError, match=expected):
-        rows.require_same_images(other | {"data_hash": "89ab"}, second, [(first, row)])
-    # What an earlier version made.
-    del row["data_hash"]
-    rows.require_same_images(other, second, [(first, row)])
-
-
-def test_seeds_with_a_dev_part_of_their_own_report_on_different_images(tmp_path):
-    config = default_config()
-    config.update_from_flattened_dict({"data.dev": "0.2", "eval.split": "dev"})
-    grid = Grid({"seed": (0, 1)})
-    sweep = Sweep("t", (grid,), "base", seed_fields=("data.subset_seed",))
-    first, second = expand(sweep, config)
-    row = rows.of_run(first, finish(first, tmp_path), block=0)
-    rows.require_same_images(row | {"data_hash": "89ab"}, second, [(first, row)])
+        rows.require_same_data(other | {key: "89ab"}, tmp_path, [row])
+    # What an earlier version made, and another data set.
+    rows.require_same_data(other | {key: None}, tmp_path, [row])
+    elsewhere = other["config"] | {"data.name": "camvid"}
+    rows.require_same_data(other | {key: "89ab", "config": elsewhere}, tmp_path, [row])
 
 
 def test_a_damaged_run_is_named(tmp_path):

@@ -33,16 +33,20 @@ def program(tmp_path, monkeypatch):
 
 
 def test_runs_end_well_or_not(runs, program, tmp_path, capsys):
-    program('case "$NAME" in *seed=1) echo "no luck"; exit 3;; esac')
+    program(
+        'case "$NAME" in *seed=1) echo "ValueError: no luck"; exit 3;; *seed=2) kill -9 $$;; esac'
+    )
     finished = []
     waiting = runner.Runner(runs, tmp_path, 2, lambda run: finished.append(run.seed) or "well")
     assert waiting.run() is None
-    assert sorted(finished) == [0, 2]
-    assert [run.seed for run in waiting.failed] == [1]
+    assert finished == [0]
+    assert {run.seed for run in waiting.failed} == {1, 2}
     log = runner.failure(tmp_path / "base/seed=1", lines=20)
-    assert log.splitlines()[1:] == ["no luck", "failed with exit code 3"]
+    assert log.splitlines()[1:] == ["ValueError: no luck", "failed with exit code 3"]
     assert runner.failure(tmp_path / "base/seed=0", lines=20) is None
-    assert "base/seed=1: failed: no luck\n  see /" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "base/seed=1: failed: ValueError: no luck\n  see /" in said
+    assert "base/seed=2: failed: ended by signal 9, perhaps for want of memory" in said
 
 
 def test_a_damaged_run_fails_and_the_others_go_on(runs, program, tmp_path):

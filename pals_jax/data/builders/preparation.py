@@ -6,7 +6,7 @@ import hashlib
 import io
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,9 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 def prepare(
     builder_class: type[tfds.core.GeneratorBasedBuilder],
-    config: tfds.core.BuilderConfig,
+    config: tfds.core.BuilderConfig | str,
     data_dir: str,
+    generate: Callable[[Any], None] = lambda builder: builder.download_and_prepare(),
 ) -> Path:
     """Generates a builder's records unless they are on disk already.
 
@@ -63,6 +64,8 @@ def prepare(
       builder_class: the builder.
       config: its configuration.
       data_dir: where TFDS keeps data sets; "" for its own default.
+      generate: has the builder write its records. Beside them it may have folders "incomplete.…",
+          which are removed if it is killed.
 
     Returns:
       The folder of the records, for `tfds.builder_from_directory`.
@@ -80,7 +83,7 @@ def prepare(
             for leftover in folder.parent.glob("incomplete.*"):  # of a process that was killed
                 shutil.rmtree(leftover)
             with _quiet():
-                builder.download_and_prepare()
+                generate(builder)
     return folder
 
 

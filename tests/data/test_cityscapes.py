@@ -1,0 +1,149 @@
+"""Cityscapes by TFDS's builder out of archives in the published layout, and its label ids."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pals_jax.data.builders import cityscapes
+from pals_jax.data.catalog import CATALOG
+from pals_jax.data.errors import DataError
+from pals_jax.data.source import open_split
+
+CITIES = {"train": ("aachen", "bochum"), "val": ("lindau",), "test": ("berlin",)}
+
+# (id, train id) of the 35 labels, as the Cityscapes scripts publish them.
+TRAIN_IDS = {
+    **{0: 255, 1: 255, 2: 255, 3: 255, 4: 255, 5: 255, 6: 255, 7: 0, 8: 1, 9: 255, 10: 255, 11: 2},
+    **{12: 3, 13: 4, 14: 255, 15: 255, 16: 255, 17: 5, 18: 255, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10},
+    **{24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 29: 255, 30: 255, 31: 16, 32: 17, 33: 18},
+}
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def label_ids(shift=0):
+    """Columns of all label ids."""
+    columns = (np.arange(2048) // 61 + shift) % 34
+    return np.repeat(columns[None].astype(np.uint8), 1024, 0)
+
+
+def write_images(path, cities):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("README", "")
+        for split, names in cities.items():
+            for i, city in enumerate(names):
+                pixels = np.full((1024, 2048, 3), 40 + i, np.uint8)
+                name = f"leftImg8bit/{split}/{city}/{city}_000000_000019_leftImg8bit.png"
+                archive.writestr(name, png(pixels))
+
+
+def write_labels(path, cities, kind):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("README", "")
+        for split, names in cities.items():
+            for i, city in enumerate(names):
+                stem = f"{kind}/{split}/{city}/{city}_000000_000019_{kind}"
+                archive.writestr(f"{stem}_labelIds.png", png(label_ids(i)))
+                archive.writestr(f"{stem}_color.png", b"")
+                archive.writestr(f"{stem}_polygons.json", "{}")
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cityscapes")
+    write_images(folder / "leftImg8bit_trainvaltest.zip", CITIES)
+    write_labels(folder / "gtFine_trainvaltest.zip", CITIES, "gtFine")
+    extra = {"train_extra": ("augsburg",)}
+    write_images(folder / "leftImg8bit_trainextra.zip", extra)
+    write_labels(folder / "gtCoarse.zip", CITIES | extra, "gtCoarse")
+    return folder
+
+
+def opened(config, root, split, name="cityscapes", data_dir=None):
+    given = {"name": name, "classes": (), "root": str(root)}
+    return open_split(config(**given, data_dir=str(data_dir or root / "prepared")), split)
+
+
+def test_label_ids_become_classes(config, archives):
+    source = opened(config, archives, "train")
+    assert source.ids == ("aachen_000000_000019", "bochum_000000_000019")
+    assert source.sizes == ((1024, 2048),) * 2
+    for index in range(2):
+        example = source[index]
+        assert example["image"].shape == (1024, 2048, 3)
+        assert (example["image"] == 40 + index).all()
+        expected = np.vectorize(TRAIN_IDS.get)(label_ids(index)[:1])
+        np.testing.assert_array_equal(example["label"], np.repeat(expected, 1024, 0))
+    assert len(opened(config, archives, "val")) == 1
+    assert opened(config, archives, "test").ids == ("berlin_000000_000019",)
+
+
+def test_what_was_unpacked_is_removed_and_the_archives_are_no_longer_needed(config, archives):
+    source = opened(config, archives, "val")
+    left = {
+        path.name for path in (archives / "prepared/cityscapes/semantic_segmentation").iterdir()
+    }
+    assert left == {"1.0.0", ".lock"}
+    again = opened(config, archives / "nowhere", "val", data_dir=archives / "prepared")
+    assert again.data_hash == source.data_hash
+
+
+def test_coarse_labels(config, archives):
+    source = opened(config, archives, "train_extra", "cityscapes_coarse")
+    assert source.ids == ("augsburg_000000_000019",)
+    assert set(np.unique(source[0]["label"])) == {*range(19), 255}
+    assert len(opened(config, archives, "train", "cityscapes_coarse")) == 2
+
+
+def test_the_table_is_that_of_the_official_scripts():
+    table = cityscapes.class_table(255)
+    assert {label: int(table[label]) for label in TRAIN_IDS} == TRAIN_IDS
+    assert (table[34:] == 255).all()
+    assert cityscapes.class_table(300)[0] == 300
+
+
+def test_the_official_scripts_agree():
+    labels = pytest.importorskip("cityscapesscripts.helpers.labels").labels
+    info, table = CATALOG["cityscapes"], cityscapes.class_table(255)
+    for label in labels:
+        if label.id >= 0:
+            assert table[label.id] == label.trainId
+        if label.trainId in range(19):
+            assert info.classes[label.trainId] == label.name
+            assert info.palette[label.trainId] == label.color
+
+
+def test_bad_archives_are_explained(config, archives, tmp_path):
+    with pytest.raises(DataError, match=r"(?s)root is empty\. Put into.*11 GB"):
+        open_split(config(name="cityscapes", classes=(), data_dir=str(tmp_path / "d")), "train")
+    images = tmp_path / "leftImg8bit_trainvaltest.zip"
+    labels = tmp_path / "gtFine_trainvaltest.zip"
+    content = (archives / images.name).read_bytes()
+    images.write_bytes(content)
+    with pytest.raises(DataError, match=r"(?s)gtFine_trainvaltest\.zip is missing\. Put into"):
+        opened(config, tmp_path, "train")
+    labels.write_bytes((archives / "gtCoarse.zip").read_bytes())
+    expected = (
+        r"gtFine_trainvaltest\.zip is another archive: it has no gtFine/train/, but README, gtC"
+    )
+    with pytest.raises(DataError, match=expected):
+        opened(config, tmp_path, "train")
+    labels.write_bytes((archives / labels.name).read_bytes())
+    images.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"leftImg8bit_trainvaltest\.zip \(\d+ bytes\) is cut off"):
+        opened(config, tmp_path, "train")
+    flipped = bytearray(content)
+    flipped[content.index(b"IDAT") + 2000] ^= 0xFF
+    images.write_bytes(flipped)
+    with pytest.raises(DataError, match="is damaged"):
+        opened(config, tmp_path, "train")
+    assert not list((tmp_path / "prepared").glob("**/dataset_info.json"))
+    images.write_bytes(content)
+    assert len(opened(config, tmp_path, "train")) == 2
