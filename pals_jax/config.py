@@ -139,6 +139,12 @@ def default_config() -> ConfigDict:
     config.eval.checkpoint = "latest"  # "latest", "best" (on dev) or a step
     config.eval.batch_size = 4  # images at once; rounded up to a multiple of the devices
     config.eval.max_shapes = 4  # images of more sizes than this are padded to this many shapes
+    # Probabilities are averaged over views: sliding windows (height, width), () = the whole image;
+    # their stride, () = two thirds of them; scales; and the mirror image. Also in prediction.
+    config.eval.window = ()
+    config.eval.stride = ()
+    config.eval.scales = (1.0,)
+    config.eval.flip = False
 
     config.predict = ConfigDict()
     config.predict.images = ""  # folder of images; "" = those of eval.split
@@ -288,6 +294,15 @@ def _check_values(config: ConfigDict) -> None:
         "(low, high) with 0 < low <= high",
     )
     require(0 <= config.predict.opacity <= 1, "predict.opacity", "in [0, 1]")
+    window, stride, scales = config.eval.window, config.eval.stride, config.eval.scales
+    for field, value in (("window", window), ("stride", stride)):
+        whole = all(type(length) is int and length >= 1 for length in value)
+        require(len(value) in (0, 2) and whole, f"eval.{field}", "() or (height, width) in pixels")
+    require(len(window) == 2 or not stride, "eval.stride", "empty without config.eval.window")
+    require(all(s <= w for s, w in zip(stride, window, strict=False)), "eval.stride",
+          f"at most config.eval.window = {tuple(window)}, to leave no pixel out")  # fmt: skip
+    numbers = all(type(scale) in (int, float) and 0.1 <= scale <= 10 for scale in scales)
+    require(bool(scales) and numbers, "eval.scales", "numbers from 0.1 to 10")
     checkpoint = config.eval.checkpoint
     require(checkpoint in ("latest", "best") or checkpoint.isdecimal(), "eval.checkpoint",
           '"latest", "best" or a step')  # fmt: skip

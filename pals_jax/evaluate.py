@@ -21,6 +21,7 @@ from pals_jax.models import Apply
 from pals_jax.run_data import check_example
 from pals_jax.state import Network
 from pals_jax.versions import versions
+from pals_jax.views import Views
 
 
 class Evaluation(NamedTuple):
@@ -79,7 +80,8 @@ def evaluate_network(
     """
     num_classes, ignore = len(meta.classes), meta.ignore
     mean, std = tuple(meta.model["mean"]), tuple(meta.model["std"])
-    count = _counter(apply, num_classes, ignore, mean, std, meta.downsample)
+    views = Views.of_config(config)
+    count = _counter(apply, num_classes, ignore, mean, std, meta.downsample, views)
     shapes, rows = inference.plan(inference.sizes_of(examples), num_classes, config, mesh)
     checked = (
         check_example(config.split, example, num_classes, ignore)
@@ -114,12 +116,20 @@ class _Counts(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def _counter(apply: Apply, num_classes: int, ignore: int, mean: tuple, std: tuple, downsample: int):
+def _counter(
+    apply: Apply,
+    num_classes: int,
+    ignore: int,
+    mean: tuple,
+    std: tuple,
+    downsample: int,
+    views: Views,
+):
     """The jitted count of one batch, kept so that the evaluations of a run compile it once."""
 
     @jax.jit
     def count(network: Network, image, valid, label) -> _Counts:
-        probs = inference.probabilities(apply, network, image, valid, mean, std, downsample)
+        probs = inference.probabilities(apply, network, image, valid, mean, std, downsample, views)
         predictions = jnp.argmax(probs, axis=-1)
         return _Counts(
             jax.vmap(lambda y, p: metrics.confusion_matrix(y, p, num_classes, ignore))(
@@ -266,6 +276,10 @@ def result(evaluation: Evaluation, meta: Meta, config: ConfigDict, step: int) ->
         "images": len(evaluation.ids),
         "ids_hash": data.ids_hash(evaluation.ids),
         "data_hash": evaluation.data_hash,
+        "views": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in Views.of_config(config.eval)._asdict().items()
+        },
         "checkpoint_step": step,
         "seed": config.seed,
         "confusion": evaluation.confusion.tolist(),

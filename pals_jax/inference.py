@@ -23,6 +23,7 @@ from pals_jax.models import Apply
 from pals_jax.resize import upsample
 from pals_jax.state import Network
 from pals_jax.step import normalise
+from pals_jax.views import Views
 
 Size = tuple[int, int]  # height, width
 
@@ -113,7 +114,9 @@ def plan(
       mesh: whose devices share a batch.
     """
     shapes = padded_shapes(sizes, config.max_shapes)
-    return shapes, rows_per_shape(sizes, shapes, num_classes, config.batch_size, mesh)
+    # The largest view decides what a device can hold.
+    per_pixel = math.ceil(num_classes * max(1, *config.scales) ** 2)
+    return shapes, rows_per_shape(sizes, shapes, per_pixel, config.batch_size, mesh)
 
 
 def padded_batches(
@@ -168,9 +171,10 @@ def probabilities(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     downsample: int = 1,
+    views: Views | None = None,
 ) -> Float[Array, "b h w k"]:
     """Class probabilities in evaluation mode at the resolution of the image: softmax of the
-    upsampled logits.
+    upsampled logits, averaged over views.
 
     Args:
       apply: the pure function of the network.
@@ -180,25 +184,29 @@ def probabilities(
       mean: of the normalisation that the network was trained with.
       std: likewise.
       downsample: factor by which the network was trained on smaller images.
+      views: None for the whole image as it is.
     """
-    cells = valid[:, ::downsample, ::downsample]  # of what the network sees, those with a pixel
-    seen = jnp.where(
-        cells[..., None], box_downsample(normalise(image, mean, std), downsample, valid), 0
-    )
-    outputs, _ = apply(network.params, network.statistics, seen, train=False, valid=cells)
-    size = (image.shape[1], image.shape[2])
-    return jax.nn.softmax(upsample(outputs.logits, size, valid, downsample))
+
+    def predict(images: Float[Array, "b h w 3"], valid: Bool[Array, "b h w"]) -> Array:
+        cells = valid[:, ::downsample, ::downsample]  # of what the network sees, those with a pixel
+        seen = jnp.where(cells[..., None], box_downsample(images, downsample, valid), 0)
+        outputs, _ = apply(network.params, network.statistics, seen, train=False, valid=cells)
+        size = (images.shape[1], images.shape[2])
+        return jax.nn.softmax(upsample(outputs.logits, size, valid, downsample))
+
+    averaged = predict if views is None else views.average(predict)
+    return averaged(normalise(image, mean, std), valid)
 
 
 def rows_per_shape(
-    sizes: Iterable[Size], shapes: dict[Size, Size], num_classes: int, batch_size: int, mesh: Mesh
+    sizes: Iterable[Size], shapes: dict[Size, Size], per_pixel: int, batch_size: int, mesh: Mesh
 ) -> dict[Size, int]:
     """Images per batch of each padded shape: a multiple of the devices, and no more than needed.
 
     Args:
       sizes: of all images.
       shapes: from `padded_shapes`.
-      num_classes: K.
+      per_pixel: probabilities for each pixel of an image.
       batch_size: the most, but for the rounding up; fewer of large images, such that a device holds
         at most `_PROBABILITIES` at once, or those of one image.
       mesh: whose devices share a batch.
@@ -206,7 +214,7 @@ def rows_per_shape(
     counts = collections.Counter(shapes[size] for size in sizes)
     rows = {}
     for shape, count in counts.items():
-        in_memory = mesh.size * max(1, _PROBABILITIES // (num_classes * math.prod(shape)))
+        in_memory = mesh.size * max(1, _PROBABILITIES // (per_pixel * math.prod(shape)))
         wanted = min(batch_size, count, in_memory)
         rows[shape] = -(-wanted // mesh.size) * mesh.size
     return rows

@@ -14,6 +14,7 @@ from PIL import Image
 from pals_jax import data, inference, networks, sharding, visualize
 from pals_jax.errors import ConfigError
 from pals_jax.evaluate import open_examples
+from pals_jax.views import Views
 
 KINDS = ("index", "colour", "overlay")
 
@@ -106,7 +107,14 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     @jax.jit
     def classify(network, image, valid):
         probs = inference.probabilities(
-            apply, network, image, valid, meta.model["mean"], meta.model["std"], meta.downsample
+            apply,
+            network,
+            image,
+            valid,
+            meta.model["mean"],
+            meta.model["std"],
+            meta.downsample,
+            Views.of_config(config.eval),
         )
         return jnp.argmax(probs, axis=-1)
 

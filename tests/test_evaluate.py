@@ -172,6 +172,19 @@ def test_four_devices_agree_with_one(network):
     assert_same(one, four)
 
 
+VIEWS = {"window": (24, 24), "stride": (16, 12), "scales": (0.75,), "flip": True}
+
+
+def test_views_change_predictions_and_neither_padding_nor_devices_do(network):
+    examples = [draw_example(i, size) for i, size in enumerate(MIXED[:2])]
+    found = evaluated(network, examples, max_shapes=2, **VIEWS)
+    by_one_look = by_hand(network, examples)
+    assert not np.array_equal(found.confusion, by_one_look)
+    np.testing.assert_array_equal(found.confusion.sum(1), by_one_look.sum(1))
+    other = evaluated(network, examples, devices=4, max_shapes=1, **VIEWS)
+    np.testing.assert_array_equal(found.confusions, other.confusions)
+
+
 def test_other_classes_than_those_of_the_network_are_refused(network):
     config = configs.resolve(configs.default_config())
     with pytest.raises(data.DataError, match=r"config\.data\.classes of 'synthetic_streets'"):
