@@ -26,6 +26,8 @@ from pals_jax.targets import TARGETS
 _FREE_SECTIONS = ("log", "checkpoint", "eval", "predict", "export", "num_devices")
 _FREE_FIELDS = ("data.root", "data.data_dir", "data.workers")
 
+SUBMISSIONS = ("cityscapes", "voc2012")  # see pals_jax/submissions.py
+
 _LISTS = ("subset", "dev")  # fields of `data` that may name a .txt list of ids
 
 _AT_LEAST_ONE = (
@@ -150,6 +152,7 @@ def default_config() -> ConfigDict:
     config.predict.images = ""  # folder of images; "" = those of eval.split
     config.predict.output = ""  # "" = WORKDIR/predictions
     config.predict.opacity = 0.5  # of the colours in an overlay
+    config.predict.submission = ""  # also an archive for the server of cityscapes or voc2012
 
     config.export = ConfigDict()
     config.export.path = ""  # a .safetensors file; "" = WORKDIR/network_STEP.safetensors
@@ -293,6 +296,8 @@ def _check_values(config: ConfigDict) -> None:
         "data.scale",
         "(low, high) with 0 < low <= high",
     )
+    require(config.predict.submission in ("", *SUBMISSIONS), "predict.submission",
+          f"empty or one of {SUBMISSIONS}")  # fmt: skip
     require(0 <= config.predict.opacity <= 1, "predict.opacity", "in [0, 1]")
     window, stride, scales = config.eval.window, config.eval.stride, config.eval.scales
     for field, value in (("window", window), ("stride", stride)):

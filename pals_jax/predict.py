@@ -14,6 +14,7 @@ from PIL import Image
 from pals_jax import data, inference, networks, sharding, visualize
 from pals_jax.errors import ConfigError
 from pals_jax.evaluate import open_examples
+from pals_jax.submissions import Submission
 from pals_jax.views import Views
 
 KINDS = ("index", "colour", "overlay")
@@ -67,7 +68,8 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     """Predicts every image of a folder, or of the evaluated split where no folder is given.
 
     Writes OUTPUT/index/ID.png (class indices, single channel), OUTPUT/colour/ID.png,
-    OUTPUT/overlay/ID.png and OUTPUT/legend.png, the classes with their colours.
+    OUTPUT/overlay/ID.png and OUTPUT/legend.png, the classes with their colours; if asked for, the
+    archive of a submission.
 
     Args:
       config: resolved; `config.predict` says what to predict. What the network is comes from the
@@ -99,6 +101,9 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         unreadable += folder.unreadable
     else:
         examples = open_examples(config, meta)
+    submission = None
+    if config.predict.submission:
+        submission = Submission(config.predict.submission, output, meta.classes)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -138,12 +143,17 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
                 path = output / kind / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture).save(path)
+            if submission is not None:
+                submission.add(name, classes[i, :height, :width])
         tenth = 10 * written // len(examples)
         written += len(batch.ids)
         if 10 * written // len(examples) > tenth:
             print(f"predicted {written}/{len(examples)} images", flush=True)
     if written:
         print("wrote " + ", ".join(_printable(output / name) for name in (*KINDS, "legend.png")))
+    if submission is not None and written:
+        submission.close()
+        print(f"wrote {submission.archive}")
     if unreadable:
         raise data.DataError(
             f"{written} images were predicted, {len(unreadable)} could not be:\n  "

@@ -64,27 +64,31 @@ _VOC_CLASSES = (
     *("train", "tvmonitor"),
 )
 
-_CITYSCAPES = {
-    "road": (128, 64, 128),
-    "sidewalk": (244, 35, 232),
-    "building": (70, 70, 70),
-    "wall": (102, 102, 156),
-    "fence": (190, 153, 153),
-    "pole": (153, 153, 153),
-    "traffic light": (250, 170, 30),
-    "traffic sign": (220, 220, 0),
-    "vegetation": (107, 142, 35),
-    "terrain": (152, 251, 152),
-    "sky": (70, 130, 180),
-    "person": (220, 20, 60),
-    "rider": (255, 0, 0),
-    "car": (0, 0, 142),
-    "truck": (0, 0, 70),
-    "bus": (0, 60, 100),
-    "train": (0, 80, 100),
-    "motorcycle": (0, 0, 230),
-    "bicycle": (119, 11, 32),
-}
+# Name, raw label id and colour of each class.
+_CITYSCAPES: tuple[tuple[str, int, Colour], ...] = (
+    ("road", 7, (128, 64, 128)),
+    ("sidewalk", 8, (244, 35, 232)),
+    ("building", 11, (70, 70, 70)),
+    ("wall", 12, (102, 102, 156)),
+    ("fence", 13, (190, 153, 153)),
+    ("pole", 17, (153, 153, 153)),
+    ("traffic light", 19, (250, 170, 30)),
+    ("traffic sign", 20, (220, 220, 0)),
+    ("vegetation", 21, (107, 142, 35)),
+    ("terrain", 22, (152, 251, 152)),
+    ("sky", 23, (70, 130, 180)),
+    ("person", 24, (220, 20, 60)),
+    ("rider", 25, (255, 0, 0)),
+    ("car", 26, (0, 0, 142)),
+    ("truck", 27, (0, 0, 70)),
+    ("bus", 28, (0, 60, 100)),
+    ("train", 31, (0, 80, 100)),
+    ("motorcycle", 32, (0, 0, 230)),
+    ("bicycle", 33, (119, 11, 32)),
+)
+
+# The raw label id of each class, as files of Cityscapes have it.
+CITYSCAPES_LABEL_IDS = tuple(label_id for _, label_id, _ in _CITYSCAPES)
 
 CATALOG: Mapping[str, Dataset] = {
     dataset.name: dataset
@@ -133,14 +137,14 @@ CATALOG: Mapping[str, Dataset] = {
         # With fine labels, and with coarse ones of 20,000 more images: see builders/cityscapes.py.
         Dataset(
             name="cityscapes",
-            classes=tuple(_CITYSCAPES),
-            palette=tuple(_CITYSCAPES.values()),
+            classes=tuple(name for name, _, _ in _CITYSCAPES),
+            palette=tuple(colour for _, _, colour in _CITYSCAPES),
             splits=("train", "val", "test"),
         ),
         Dataset(
             name="cityscapes_coarse",
-            classes=tuple(_CITYSCAPES),
-            palette=tuple(_CITYSCAPES.values()),
+            classes=tuple(name for name, _, _ in _CITYSCAPES),
+            palette=tuple(colour for _, _, colour in _CITYSCAPES),
             splits=("train", "val", "train_extra"),
         ),
         # PASCAL VOC 2012 segmentation; trainaug adds the masks of SBD, see builders/voc.py.

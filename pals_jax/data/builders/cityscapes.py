@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.extractor import ExtractError
 
 from pals_jax.data.builders.preparation import digest, prepare
+from pals_jax.data.catalog import CITYSCAPES_LABEL_IDS
 from pals_jax.data.errors import DataError
 from pals_jax.files import write_atomically
 
@@ -47,14 +48,11 @@ CONFIGURATIONS = {
 
 SIZE = (1024, 2048)
 
-# The raw label id of each class 0..18, as published with the data set.
-LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-
 
 def class_table(ignore: int) -> np.ndarray:
     """[256] class of each raw label id; `ignore` for those that do not count."""
     table = np.full(256, ignore, np.uint8 if ignore <= 255 else np.uint16)
-    table[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
+    table[list(CITYSCAPES_LABEL_IDS)] = np.arange(len(CITYSCAPES_LABEL_IDS))
     return table
 
 

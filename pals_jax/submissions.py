@@ -1,0 +1,109 @@
+"""Predictions in the form in which the servers and the official scorers take them."""
+
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from PIL import Image
+
+from pals_jax.data import CATALOG, default_palette
+from pals_jax.data.catalog import CITYSCAPES_LABEL_IDS
+from pals_jax.errors import ConfigError
+
+
+class Format(NamedTuple):
+    """How one benchmark takes predictions.
+
+    Attributes:
+      classes: that a network must have.
+      path: of the file of an image, by its id.
+      encode: makes a picture of class indices [H,W].
+      archive: what is uploaded, holding all files.
+    """
+
+    classes: tuple[str, ...]
+    path: Callable[[str], str]
+    encode: Callable[[Int[np.ndarray, "h w"]], Image.Image]
+    archive: str
+
+
+def _label_ids(classes: Int[np.ndarray, "h w"]) -> Image.Image:
+    """Raw label ids of Cityscapes in a single channel."""
+    return Image.fromarray(np.array(CITYSCAPES_LABEL_IDS, np.uint8)[classes])
+
+
+def _palette(classes: Int[np.ndarray, "h w"]) -> Image.Image:
+    """Class indices with the colour map of VOC."""
+    picture = Image.fromarray(classes.astype(np.uint8))
+    picture.putpalette([channel for colour in default_palette(256) for channel in colour])
+    return picture
+
+
+# Cityscapes: <city>_<sequence>_<frame>*.png of label ids at full size. VOC: comp6 is the contest of
+# segmentation with any training data.
+FORMATS = {
+    "cityscapes": Format(
+        CATALOG["cityscapes"].classes,
+        lambda name: f"{Path(name).name.removesuffix('_leftImg8bit')}_pred_labelIds.png",
+        _label_ids,
+        "cityscapes.zip",
+    ),
+    "voc2012": Format(
+        CATALOG["voc2012"].classes,
+        lambda name: f"results/VOC2012/Segmentation/comp6_test_cls/{Path(name).name}.png",
+        _palette,
+        "voc2012.tar.gz",
+    ),
+}
+
+
+class Submission:
+    """Writes the predictions of one benchmark below a folder."""
+
+    def __init__(self, name: str, folder: Path, classes: tuple[str, ...]):
+        """Checks that a network can take part.
+
+        Args:
+          name: a key of FORMATS.
+          folder: where to write.
+          classes: of the network.
+
+        Raises:
+          ConfigError: the network has other classes.
+        """
+        self._format = FORMATS[name]
+        if tuple(classes) != self._format.classes:
+            raise ConfigError(
+                f"config.predict.submission is {name!r}, whose classes are {self._format.classes}; "
+                f"the network has {tuple(classes)}"
+            )
+        self.folder = folder / name
+        self.archive = folder / self._format.archive
+        self._added: list[Path] = []
+
+    def add(self, name: str, classes: Int[np.ndarray, "h w"]) -> None:
+        """Writes the prediction of an image.
+
+        Args:
+          name: id of the image.
+          classes: its class indices at its own size.
+        """
+        path = Path(self._format.path(name))
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        self._format.encode(classes).save(self.folder / path)
+        self._added.append(path)
+
+    def close(self) -> None:
+        """Packs what was added, and nothing that an earlier prediction left."""
+        if self.archive.suffix == ".zip":
+            with zipfile.ZipFile(self.archive, "w") as packed:
+                for path in sorted(self._added):
+                    packed.write(self.folder / path, path)
+            return
+        with tarfile.open(self.archive, "w:gz") as tar:
+            for path in sorted(self._added):
+                tar.add(self.folder / path, path.as_posix())
