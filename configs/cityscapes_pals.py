@@ -1,0 +1,19 @@
+"""Cityscapes by PALS, else as `cityscapes_ce.py`; PALS is a reconstruction from its abstract.
+
+Command: python -m pals_jax.main --config=configs/cityscapes_pals.py --config.data.root=DOWNLOADS
+    --config.weights=resnet50-0676ba61.pth --workdir=runs/cityscapes_pals
+
+Hardware: as `cityscapes_ce.py`. Expected mIoU on val: not measured.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cityscapes_ce
+
+
+def get_config() -> ConfigDict:
+    """The affinity is computed at stride 8: crops have 8192 cells."""
+    config = cityscapes_ce.get_config()
+    config.target.name = "pals"
+    config.target.options.stride = 8
+    return config

@@ -1,0 +1,19 @@
+"""VOC 2012, trainaug, by PALS, else as `voc_ce.py`; PALS is a reconstruction from its abstract.
+
+Command: python -m pals_jax.main --config=configs/voc_pals.py --config.data.root=DOWNLOADS
+    --config.weights=resnet50-0676ba61.pth --workdir=runs/voc_pals
+
+Hardware: as `voc_ce.py`. Expected mIoU on val: not measured.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import voc_ce
+
+
+def get_config() -> ConfigDict:
+    """The affinity is computed at stride 8: crops have 4096 cells."""
+    config = voc_ce.get_config()
+    config.target.name = "pals"
+    config.target.options.stride = 8
+    return config
