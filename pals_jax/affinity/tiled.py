@@ -26,8 +26,8 @@ from pals_jax.affinity import kernels
 from pals_jax.affinity.kernels import Directions, Kernel
 
 # A tile on the diagonal is computed whole though its halves are equal, which costs least with many
-# tiles. Below 512 pixels the calls get too small, and tiles of 1024 pixels take a CPU a tenth longer
-# than those of 768.
+# tiles. Below 512 pixels the calls get too small, and tiles of 1024 take a CPU a tenth longer than
+# those of 768.
 _TILES, _SMALLEST, _LARGEST = 8, 640, 768
 
 
