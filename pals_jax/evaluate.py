@@ -185,11 +185,7 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     step, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
     examples = open_examples(config, meta)
     _check_unseen(examples.ids, config, workdir)
-    print(
-        f"evaluating checkpoint {step} on {len(examples)} images of {config.eval.split}; the first "
-        "of each size compiles",
-        flush=True,
-    )
+    announce(step, examples, config.eval.split)
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
     found = result(evaluation, meta, config, step) | {"data_root": config.data.root}
     try:
@@ -198,6 +194,15 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         print(table(found))  # also where the disk is full
     print("wrote " + ", ".join(map(str, written)))
     return found
+
+
+def announce(step: int, examples: data.Examples, split: str) -> None:
+    """Tells what begins, before minutes without a line."""
+    print(
+        f"evaluating checkpoint {step} on {len(examples)} images of {split}; the first of each "
+        "size compiles",
+        flush=True,
+    )
 
 
 def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None:

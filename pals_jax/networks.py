@@ -30,18 +30,19 @@ def create(model: Mapping[str, Any], num_classes: int, seed: int) -> tuple[Apply
     return apply, Network(params, statistics)
 
 
-def with_weights(network: Network, path: Path, model: Mapping[str, Any]) -> Network:
+def with_weights(network: Network, config: ConfigDict) -> Network:
     """The network with the weights of a file in its backbone; tells what was taken.
 
     Args:
       network: freshly initialised.
-      path: see `weights.load_backbone`.
-      model: `config.model`, whose input normalisation must be that of the weights.
+      config: names the file as `config.weights`, see `weights.load_backbone`, and the input
+          normalisation, which must be that of the weights.
 
     Raises:
       WeightsError: the file is damaged, is of another network, or was trained on other inputs.
     """
-    weights.check_normalisation(path, model["mean"], model["std"])
+    path = Path(config.weights)
+    weights.check_normalisation(path, config.model.mean, config.model.std)
     params, statistics, report = weights.load_backbone(path, *network)
     print(report, flush=True)
     return Network(params, statistics)

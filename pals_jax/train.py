@@ -163,9 +163,7 @@ class _Run:
                 config.model, len(dataset.classes), config.seed
             )
             if config.weights and checkpoints.latest is None:
-                initial[name] = networks.with_weights(
-                    initial[name], Path(config.weights), config.model
-                )
+                initial[name] = networks.with_weights(initial[name], config)
         optimizer, self.train_step = make_train_step(
             config,
             self.objective,
@@ -275,11 +273,7 @@ class _Run:
         """Evaluates the checkpoint that `config.eval.checkpoint` names and writes the result."""
         config = self.config
         step = self.checkpoints.find(config.eval.checkpoint)
-        print(
-            f"evaluating checkpoint {step} on {len(self.data.evaluation)} images of "
-            f"{config.eval.split}; the first of each size compiles",
-            flush=True,
-        )
+        evaluate.announce(step, self.data.evaluation, config.eval.split)
         _, network, meta = networks.restore(self.checkpoints, step, self.mesh)
         apply = self.apply["student"]  # compiled already if there is a dev part
         evaluation = evaluate.evaluate_network(

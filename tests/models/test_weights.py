@@ -163,10 +163,9 @@ def test_the_digest_in_a_published_name_is_checked(tmp_path):
 
 def test_a_network_starts_from_its_weights_and_tells(published, capsys):
     config = configs.default_config()
+    config.weights = str(published)
     params, statistics = parts()
-    network = networks.with_weights(
-        Network(*other_values((params, statistics))), published, config.model
-    )
+    network = networks.with_weights(Network(*other_values((params, statistics))), config)
     assert_equal(network.params["backbone"], params["backbone"])
     assert re.match(r"weights: all \d+ arrays", capsys.readouterr().out)
 
