@@ -212,7 +212,7 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
         return
     trained, asked, split = configs.load(saved).data, config.data, config.eval.split
     images = data.dataset_info(asked).images
-    one_folder = images and "{split}" not in images
+    one_folder = "{split}" not in images  # or none, of a data set whose ids are its own
     drawn_from = asked.train_split if split == data.DEV else split
     if (
         split != trained.train_split

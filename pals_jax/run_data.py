@@ -61,6 +61,7 @@ def open_data(config: ConfigDict) -> RunData:
     data.require_held_out(config.data, config.eval.split)
     evaluation = data.open_evaluation(config.data, config.eval.split)
     train = data.open_training(config.data)
+    _check_apart(dataset, train, evaluation, config)
     dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()
     augmentation = data.Augmentation(
         crop=tuple(config.data.crop_size),
@@ -78,6 +79,26 @@ def open_data(config: ConfigDict) -> RunData:
         workers=config.data.workers,
     )
     return RunData(dataset, batches, evaluation, dev, train.ids, train.data_hash)
+
+
+def _check_apart(
+    dataset: data.Dataset, train: data.Source, evaluation: data.Source, config: ConfigDict
+) -> None:
+    """Refuses a split that shares images with the training, as val of VOC with trainval.
+
+    In a folder, an image may have the name of another that is trained on.
+
+    Raises:
+      DataError: images are in both.
+    """
+    split = config.eval.split
+    shared = set(train.ids) & set(evaluation.ids)
+    if shared and not dataset.images and split not in (config.data.train_split, data.DEV):
+        raise data.DataError(
+            f"config.eval.split = {split!r}: {len(shared)} of its {len(evaluation)} images are in "
+            f"config.data.train_split = {config.data.train_split!r}, as {min(shared)!r}: train on "
+            "another split, or report on another"
+        )
 
 
 def check_evaluated(run_data: RunData, split: str) -> None:

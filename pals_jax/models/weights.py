@@ -96,8 +96,8 @@ def load_backbone(
     given = {name: array for name, array in found.items() if name not in left}
     trees = {"params": params["backbone"], "statistics": statistics["backbone"]}
     wanted = _by_torch_name(trees)
-    _check_same(path, given, {name: _torch_shape(leaf) for name, (_, leaf) in wanted.items()})
-    leaves = [_from_torch(given[name], leaf) for name, (_, leaf) in wanted.items()]
+    _check_same(path, given, {name: _torch_shape(leaf) for name, leaf in wanted.items()})
+    leaves = [_from_torch(given[name], leaf) for name, leaf in wanted.items()]
     loaded = jax.tree.unflatten(jax.tree.structure(trees), leaves)
     counts = sum(name.endswith("num_batches_tracked") for name in left)
     others = [name for name in left if not name.endswith("num_batches_tracked")]
@@ -145,7 +145,7 @@ def to_state_dict(params: Params, statistics: Statistics) -> dict[str, np.ndarra
     of the backbone alone, torchvision's ResNet, whose `fc` is missing.
     """
     trees = {"params": params, "statistics": statistics}
-    return {name: _to_torch(leaf) for name, (_, leaf) in _by_torch_name(trees).items()}
+    return {name: _to_torch(leaf) for name, leaf in _by_torch_name(trees).items()}
 
 
 def save(path: Path, params: Params, statistics: Statistics, metadata: dict[str, Any]) -> None:
@@ -166,12 +166,12 @@ def save(path: Path, params: Params, statistics: Statistics, metadata: dict[str,
         temporary.unlink(missing_ok=True)
 
 
-def _by_torch_name(trees: Any) -> dict[str, tuple[Any, Any]]:
-    """The leaves of {"params": …, "statistics": …} with their paths, in the order of JAX."""
+def _by_torch_name(trees: Any) -> dict[str, Any]:
+    """The leaves of {"params": …, "statistics": …} in the order of JAX."""
     named = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
         _, *modules, name = (entry.key for entry in path)
-        named[".".join([*modules, _NAMES.get(name, name)])] = (path, leaf)
+        named[".".join([*modules, _NAMES.get(name, name)])] = leaf
     return named
 
 

@@ -16,10 +16,12 @@ from voc_archives import (
     write_tar,
 )
 
+from pals_jax.config import default_config, resolve
 from pals_jax.data import subsets
 from pals_jax.data.builders import voc
 from pals_jax.data.errors import DataError
 from pals_jax.data.source import open_split
+from pals_jax.run_data import open_data
 
 
 @pytest.fixture
@@ -95,6 +97,29 @@ def test_other_forms_of_the_downloads(config, tmp_path, small, form):
     assert len(source) == 5
     expected = mask_of(7) if form != "unpacked" else without_void(mask_of(7))
     np.testing.assert_array_equal(source[4]["label"], expected)
+
+
+def test_a_changed_file_of_unpacked_archives_is_prepared_anew(config, tmp_path, small):
+    write_folder(tmp_path, voc_files())
+    before = opened(config, tmp_path, "train")
+    mask = tmp_path / "VOCdevkit/VOC2012/SegmentationClass/2007_000032.png"
+    mask.write_bytes(palette_png(mask_of(3)))
+    after = opened(config, tmp_path, "train")
+    np.testing.assert_array_equal(after[0]["label"], mask_of(3))
+    assert after.data_hash != before.data_hash
+
+
+def test_images_that_are_trained_on_are_not_reported_on(archives, small):
+    given = default_config()
+    given.data.update(name="voc2012", root=str(archives), data_dir=str(archives / "prepared"))
+    given.data.train_split = "trainval"
+    expected = (
+        r"'val': 2 of its 2 images are in .*train_split = 'trainval', as '2007_0000"
+    )
+    with pytest.raises(DataError, match=expected):
+        open_data(resolve(given))
+    given.data.train_split = "trainaug"
+    assert len(open_data(resolve(given)).evaluation) == 2
 
 
 def test_missing_downloads_are_explained(config, tmp_path):

@@ -16,12 +16,12 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from pals_jax.data import subsets
-from pals_jax.data.archives import File, list_files
+from pals_jax.data.archives import File, Member, list_files
 from pals_jax.data.builders.segmentation_folder import SegmentationFolder
 from pals_jax.data.catalog import Dataset
 from pals_jax.data.errors import DataError
 from pals_jax.data.folder import Pair
-from pals_jax.data.images import Mask, read_mask
+from pals_jax.data.images import Mask
 
 VOC, SBD, AUG = "VOCtrainval_11-May-2012.tar", "benchmark.tgz", "SegmentationClassAug.zip"
 
@@ -91,9 +91,14 @@ class VocConfig(tfds.core.BuilderConfig):
                 f"{sources[0]}: {split} has {len(self.pairs[split])} images; that of VOC 2012 has "
                 f"{self.counts[split]}. {INSTRUCTIONS}"
             )
-        stats = [source.stat() for source in sources]
-        stamps = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
-        meaning = [self.info.classes, self.info.ignore, split, list(map(str, sources)), stamps]
+        # Of archives themselves, and of each file of a folder: that of the folder would not change.
+        files = {
+            file.archive if isinstance(file, Member) else file
+            for pair in self.pairs[split]
+            for file in (pair.image, pair.mask)
+        }
+        stamps = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(files)]
+        meaning = [self.info.classes, self.info.ignore, split, stamps]
         digest = hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
         self.name = f"{split}-{digest[:16]}"
 
@@ -104,10 +109,7 @@ class Voc(SegmentationFolder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _read_mask(self, file: File) -> Mask:
-        if file.suffix == ".mat":
-            return read_sbd(file)
-        info = self.builder_config.info
-        return read_mask(file, info.num_classes, info.ignore, palette_masks=True)
+        return read_sbd(file) if file.suffix == ".mat" else super()._read_mask(file)
 
 
 def read_sbd(file: File) -> Mask:
