@@ -113,9 +113,7 @@ def test_images_that_are_trained_on_are_not_reported_on(archives, small):
     given = default_config()
     given.data.update(name="voc2012", root=str(archives), data_dir=str(archives / "prepared"))
     given.data.train_split = "trainval"
-    expected = (
-        r"'val': 2 of its 2 images are in .*train_split = 'trainval', as '2007_0000"
-    )
+    expected = r"'val': 2 of its 2 images are in .*train_split = 'trainval', as '2007_0000"
     with pytest.raises(DataError, match=expected):
         open_data(resolve(given))
     given.data.train_split = "trainaug"
