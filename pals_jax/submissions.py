@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from pals_jax.data import CATALOG, default_palette
+from pals_jax.data import CATALOG, DataError, default_palette
 from pals_jax.data.catalog import CITYSCAPES_LABEL_IDS
 from pals_jax.errors import ConfigError
 
@@ -83,7 +83,7 @@ class Submission:
             )
         self.folder = folder / name
         self.archive = folder / self._format.archive
-        self._added: list[Path] = []
+        self._added: set[Path] = set()
 
     def add(self, name: str, classes: Int[np.ndarray, "h w"]) -> None:
         """Writes the prediction of an image.
@@ -91,11 +91,19 @@ class Submission:
         Args:
           name: id of the image.
           classes: its class indices at its own size.
+
+        Raises:
+          DataError: an image before had the same file name.
         """
         path = Path(self._format.path(name))
+        if path in self._added:
+            raise DataError(
+                f"{name}: another image has the same file name, {path.name} in "
+                f"{self.archive.name}; predict one folder or split of the benchmark"
+            )
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         self._format.encode(classes).save(self.folder / path)
-        self._added.append(path)
+        self._added.add(path)
 
     def close(self) -> None:
         """Packs what was added, and nothing that an earlier prediction left."""

@@ -1,15 +1,19 @@
-"""Every file in configs/ loads, resolves, and takes a training step."""
+"""Every file in configs/ loads, resolves, and takes training steps."""
 
+import contextlib
 import importlib.util
 import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
+import voc_archives
+from cityscapes_archives import write_cityscapes
 
 from pals_jax import config as configs
 from pals_jax import data
-from pals_jax.train import RunData, train_and_evaluate
+from pals_jax.run_data import RunData, open_data
+from pals_jax.train import train_and_evaluate
 
 FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 
@@ -21,26 +25,44 @@ def load(path):
     return module
 
 
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory):
+    """Archives in the published layouts."""
+    folder = tmp_path_factory.mktemp("downloads")
+    write_cityscapes(folder)
+    voc_archives.write_archives(folder)
+    return folder
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_config_takes_a_step(path, tmp_path):
+def test_config_takes_steps(path, tmp_path, downloads, monkeypatch):
+    voc_archives.expect_small(monkeypatch)
     module = load(path)
     assert f"--config=configs/{path.name}" in module.__doc__
     config = configs.resolve(module.get_config())
     with config.unlocked():
         # Only smaller: the network, the target and the optimiser stay what the file says.
-        config.update(total_steps=1, batch_size=2, accumulation=1, num_devices=1)
+        config.update(total_steps=2, batch_size=2, accumulation=1, num_devices=1)
         config.model.update(width=8, decoder_channels=16)
-        config.data.update(crop_size=(32, 32), dev="", classes=())
-    dataset = data.CATALOG[config.data.name]
+        config.data.update(crop_size=(32, 32), dev="", classes=(), workers=0)
+        config.data.update(root=str(downloads), data_dir=str(downloads / "prepared"))
+    published = config.data.name in ("cityscapes", "voc2012")
+    run_data = open_data(config) if published else made_up(config.data.name)
+    with contextlib.closing(run_data):
+        result = train_and_evaluate(config, tmp_path, run_data)
+    assert result["checkpoint_step"] == 2
+    assert set(result["iou"]) == set(run_data.dataset.classes)
+
+
+def made_up(name):
+    """Noise, with the classes of a data set."""
+    dataset = data.CATALOG[name]
     if not dataset.classes:
-        dataset = data.Dataset(config.data.name, ("a", "b"), data.default_palette(2), 255)
+        dataset = data.Dataset(name, ("a", "b"), data.default_palette(2), 255)
     rng = np.random.default_rng(0)
     stream = {
         "image": rng.integers(0, 256, (2, 32, 32, 3)).astype(np.uint8),
         "label": rng.integers(0, dataset.num_classes, (2, 32, 32)).astype(np.int32),
     }
     example = {"image": stream["image"][0], "label": stream["label"][0], "id": "0"}
-    run_data = RunData(dataset, itertools.repeat({"labeled": stream}), [example])
-    result = train_and_evaluate(config, tmp_path, run_data)
-    assert result["checkpoint_step"] == 1
-    assert set(result["iou"]) == set(dataset.classes)
+    return RunData(dataset, itertools.repeat({"labeled": stream}), [example])

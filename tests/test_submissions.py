@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pals_jax import metrics
-from pals_jax.data import CATALOG, default_palette
+from pals_jax.data import CATALOG, DataError, default_palette
 from pals_jax.data.builders.cityscapes import class_table
 from pals_jax.errors import ConfigError
 from pals_jax.submissions import Submission
@@ -51,6 +51,13 @@ def test_voc(tmp_path):
 def test_other_classes_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"'voc2012', whose classes .* the network has \('a',\)"):
         Submission("voc2012", tmp_path, ("a",))
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    submission = Submission("voc2012", tmp_path, VOC)
+    submission.add("a/2008_000006", np.zeros((2, 2), int))
+    with pytest.raises(DataError, match=r"b/2008_000006: another image has .* 2008_000006\.png in"):
+        submission.add("b/2008_000006", np.zeros((2, 2), int))
 
 
 def test_the_official_scorer_finds_our_miou(tmp_path, monkeypatch):

@@ -1,18 +1,13 @@
 """Cityscapes by TFDS's builder out of archives in the published layout, and its label ids."""
 
-import io
-import zipfile
-
 import numpy as np
 import pytest
-from PIL import Image
+from cityscapes_archives import label_ids, write_cityscapes, write_coarse
 
 from pals_jax.data.builders import cityscapes
 from pals_jax.data.catalog import CATALOG
 from pals_jax.data.errors import DataError
 from pals_jax.data.source import open_split
-
-CITIES = {"train": ("aachen", "bochum"), "val": ("lindau",), "test": ("berlin",)}
 
 # (id, train id) of the 35 labels, as the Cityscapes scripts publish them.
 TRAIN_IDS = {
@@ -22,47 +17,11 @@ TRAIN_IDS = {
 }
 
 
-def png(pixels):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def label_ids(shift=0):
-    """Columns of all label ids."""
-    columns = (np.arange(2048) // 61 + shift) % 34
-    return np.repeat(columns[None].astype(np.uint8), 1024, 0)
-
-
-def write_images(path, cities):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("README", "")
-        for split, names in cities.items():
-            for i, city in enumerate(names):
-                pixels = np.full((1024, 2048, 3), 40 + i, np.uint8)
-                name = f"leftImg8bit/{split}/{city}/{city}_000000_000019_leftImg8bit.png"
-                archive.writestr(name, png(pixels))
-
-
-def write_labels(path, cities, kind):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("README", "")
-        for split, names in cities.items():
-            for i, city in enumerate(names):
-                stem = f"{kind}/{split}/{city}/{city}_000000_000019_{kind}"
-                archive.writestr(f"{stem}_labelIds.png", png(label_ids(i)))
-                archive.writestr(f"{stem}_color.png", b"")
-                archive.writestr(f"{stem}_polygons.json", "{}")
-
-
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cityscapes")
-    write_images(folder / "leftImg8bit_trainvaltest.zip", CITIES)
-    write_labels(folder / "gtFine_trainvaltest.zip", CITIES, "gtFine")
-    extra = {"train_extra": ("augsburg",)}
-    write_images(folder / "leftImg8bit_trainextra.zip", extra)
-    write_labels(folder / "gtCoarse.zip", CITIES | extra, "gtCoarse")
+    write_cityscapes(folder)
+    write_coarse(folder)
     return folder
 
 

@@ -8,10 +8,12 @@ from voc_archives import (
     ADDED,
     TRAIN,
     VAL,
+    expect_small,
     mask_of,
     palette_png,
     sbd_files,
     voc_files,
+    write_archives,
     write_folder,
     write_tar,
 )
@@ -26,15 +28,12 @@ from pals_jax.run_data import open_data
 
 @pytest.fixture
 def small(monkeypatch):
-    """The numbers of images and the ids of the small archives."""
-    monkeypatch.setattr(voc, "COUNTS", {"train": 2, "val": 2, "trainval": 4, "trainaug": 5})
-    monkeypatch.setattr(subsets, "shipped", lambda name: [*TRAIN, *ADDED])
+    expect_small(monkeypatch)
 
 
 @pytest.fixture
 def archives(tmp_path):
-    write_tar(tmp_path / voc.VOC, voc_files())
-    write_tar(tmp_path / voc.SBD, sbd_files())
+    write_archives(tmp_path)
     return tmp_path
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from pals_jax.data import subsets
+from pals_jax.data.builders import voc
 from pals_jax.data.catalog import default_palette
 
 # By id: the class that each image shows.
@@ -76,6 +78,17 @@ def sbd_files():
         files[f"{root}/inst/{key}.mat"] = mat(1)
         files[f"{root}/img/{key}.jpg"] = jpeg(shown)
     return files
+
+
+def write_archives(folder):
+    write_tar(folder / voc.VOC, voc_files())
+    write_tar(folder / voc.SBD, sbd_files())
+
+
+def expect_small(monkeypatch):
+    """The numbers of images and the ids of these archives become those that the builder expects."""
+    monkeypatch.setattr(voc, "COUNTS", {"train": 2, "val": 2, "trainval": 4, "trainaug": 5})
+    monkeypatch.setattr(subsets, "shipped", lambda name: [*TRAIN, *ADDED])
 
 
 def write_tar(path, files):
