@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pals_jax.config import default_config
 from pals_jax.errors import ConfigError
 from pals_jax.files import json_lines
 from pals_jax.sweep.plan import Run, identity
@@ -110,6 +111,8 @@ def append(row: Row, workdir: Path) -> None:
 def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
     """The rows of finished runs by name; what is not a row, as a half-written line, is left out.
 
+    Fields that a later version added have in them the default that changes nothing.
+
     Raises:
       ConfigError: a run of this name finished with another configuration, or another `block`.
     """
@@ -118,9 +121,11 @@ def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
         return {}
     found = {row["name"]: row for row in json_lines(path) if _is_row(row)}
     rows = {run.name: found[run.name] for run in runs if run.name in found}
+    defaults = identity(default_config())
     for run in runs:
         if run.name in rows:
             row, known = rows[run.name], identity(run.config)
+            row["config"] = {k: v for k, v in defaults.items() if k in known} | row["config"]
             different = {
                 field: (row["config"].get(field), known.get(field))
                 for field in sorted(known.keys() | row["config"].keys())

@@ -60,6 +60,16 @@ def test_rows_of_another_configuration_are_refused(tmp_path):
         rows.read(runs(), tmp_path, 3)
 
 
+def test_a_row_of_a_version_before_a_field_has_its_default(tmp_path):
+    run, _ = runs()
+    row = rows.of_run(run, finish(run, tmp_path), block=0)
+    earlier = {field: value for field, value in row["config"].items() if field != "eval.flip"}
+    rows.append(row | {"config": earlier}, tmp_path)
+    assert rows.read([run], tmp_path, 0) == {run.name: row}
+    with pytest.raises(ConfigError, match=r"now differs in \{'eval.flip': \(False, True\)\}"):
+        rows.read(runs(**{"eval.flip": True}), tmp_path, 0)
+
+
 @pytest.mark.parametrize(
     ("key", "which"), [("data_hash", "reported on"), ("train_data_hash", "trained on")]
 )
