@@ -18,7 +18,7 @@ from pals_jax import data, inference, metrics, networks, sharding
 from pals_jax.checkpoints import Meta
 from pals_jax.files import write_atomically
 from pals_jax.models import Apply
-from pals_jax.run_data import check_example
+from pals_jax.run_data import check_example, require_labels
 from pals_jax.state import Network
 from pals_jax.versions import versions
 from pals_jax.views import Views
@@ -177,14 +177,15 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
 
     Raises:
       CheckpointError: there is no such checkpoint, or it cannot be read.
-      DataError: the data is not what the configuration says, or was trained on under the name of
-        another split.
+      DataError: the data is not what the configuration says, has no labels, or was trained on under
+        the name of another split.
     """
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
     step, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
     examples = open_examples(config, meta)
     _check_unseen(examples.ids, config, workdir)
+    require_labels(f"config.eval.split = {config.eval.split!r}", examples, meta.ignore)
     announce(step, examples, config.eval.split)
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
     found = result(evaluation, meta, config, step) | {"data_root": config.data.root}

@@ -30,6 +30,18 @@ def create(model: Mapping[str, Any], num_classes: int, seed: int) -> tuple[Apply
     return apply, Network(params, statistics)
 
 
+def check_weights(config: ConfigDict) -> None:
+    """Looks whether `with_weights` will take the weights, without a network.
+
+    Raises:
+      WeightsError: see there.
+    """
+    path = Path(config.weights)
+    weights.check_normalisation(path, config.model.mean, config.model.std)
+    _, network = shapes(config.model, num_classes=1)
+    weights.load_backbone(path, *network)
+
+
 def with_weights(network: Network, config: ConfigDict) -> Network:
     """The network with the weights of a file in its backbone; tells what was taken.
 

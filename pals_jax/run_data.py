@@ -105,7 +105,7 @@ def check_evaluated(run_data: RunData, split: str) -> None:
     """Looks at what is evaluated, so that a long training does not end on it.
 
     Raises:
-      DataError: there is nothing to evaluate, or its first example does not fit.
+      DataError: there is nothing to evaluate, its first example does not fit, or none has a label.
     """
     if not len(run_data.evaluation):
         raise data.DataError(f"config.eval.split = {split!r} holds no example to evaluate")
@@ -113,6 +113,21 @@ def check_evaluated(run_data: RunData, split: str) -> None:
     for where, examples in (("evaluation", run_data.evaluation), ("dev", run_data.dev)):
         if len(examples):
             check_example(where, examples[0], dataset.num_classes, dataset.ignore)
+            require_labels(where, examples, dataset.ignore)
+
+
+def require_labels(where: str, examples: data.Examples, ignore: int) -> None:
+    """Refuses a split without labels, as those that benchmarks keep to themselves.
+
+    Raises:
+      DataError: no image has a labelled pixel.
+    """
+    every = (np.asarray(examples[index]["label"]) for index in range(len(examples)))
+    if not any((label != ignore).any() for label in every):  # mostly ends with the first
+        raise data.DataError(
+            f"{where}: none of the {len(examples)} images has a label, so that there is nothing to "
+            "report on. Choose another config.eval.split; --mode=predict needs no labels"
+        )
 
 
 def check_example(where: str, example: data.Example, num_classes: int, ignore: int) -> data.Example:

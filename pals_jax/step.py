@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from pals_jax import optimizer as optimizers
 from pals_jax import sharding
 from pals_jax.downsample import box_downsample
+from pals_jax.errors import ConfigError
 from pals_jax.models import Apply
 from pals_jax.objectives import Supervised
 from pals_jax.state import Network, TrainState, tree_finite
@@ -35,6 +36,27 @@ def _prepare(batch: Batch, config: ConfigDict) -> Batch:
     images = normalise(labeled["image"], config.model.mean, config.model.std)
     images = box_downsample(images, config.data.downsample)
     return {**batch, "labeled": {**labeled, "image": images}}
+
+
+def check_parts(config: ConfigDict, mesh: Mesh) -> None:
+    """Checks that a batch divides into parts that each device can train on.
+
+    Raises:
+      ConfigError: it does not.
+    """
+    part = config.batch_size // config.accumulation
+    if part % mesh.size:
+        raise ConfigError(
+            f"config.batch_size = {config.batch_size} in config.accumulation = "
+            f"{config.accumulation} parts makes parts of {part}, which do not divide by "
+            f"{mesh.size} devices: use a multiple of {config.accumulation * mesh.size}"
+        )
+    if part == 1 and not config.model.freeze_batch_norm:
+        raise ConfigError(
+            f"config.batch_size = {config.batch_size} in config.accumulation = "
+            f"{config.accumulation} parts makes parts of 1 image, on which BatchNorm cannot train: "
+            "use parts of at least 2, or config.model.freeze_batch_norm=True"
+        )
 
 
 def make_train_step(

@@ -32,7 +32,7 @@ from pals_jax.run_data import (
     open_data,
 )
 from pals_jax.state import TrainState
-from pals_jax.step import Batch, make_inspection, make_train_step
+from pals_jax.step import Batch, check_parts, make_inspection, make_train_step
 from pals_jax.workdir import already_finished, check_classes, check_ids, exclusive
 
 
@@ -64,7 +64,7 @@ def train_and_evaluate(
     config = configs.resolve(config)
     workdir = Path(workdir).expanduser()
     mesh = sharding.data_mesh(config.num_devices)
-    _check_batch(config, mesh)
+    check_parts(config, mesh)
     if run_data is None:
         data.dataset_info(config.data)
     with contextlib.ExitStack() as stack:
@@ -76,6 +76,8 @@ def train_and_evaluate(
             configs.check_same_training(saved, config, workdir)
             if checkpoints.latest == config.total_steps and (workdir / "result.json").exists():
                 return already_finished(workdir, configs.changes(saved, config))
+        elif config.weights:
+            networks.check_weights(config)  # preparing data may take an hour
         if run_data is None:
             run_data = open_data(config)
             stack.callback(run_data.close)
@@ -89,22 +91,6 @@ def train_and_evaluate(
         configs.save(config, saved_config)
         run.train()
         return run.report()
-
-
-def _check_batch(config: ConfigDict, mesh: Mesh) -> None:
-    part = config.batch_size // config.accumulation
-    if part % mesh.size:
-        raise ConfigError(
-            f"config.batch_size = {config.batch_size} in config.accumulation = "
-            f"{config.accumulation} parts makes parts of {part}, which do not divide by "
-            f"{mesh.size} devices: use a multiple of {config.accumulation * mesh.size}"
-        )
-    if part == 1 and not config.model.freeze_batch_norm:
-        raise ConfigError(
-            f"config.batch_size = {config.batch_size} in config.accumulation = "
-            f"{config.accumulation} parts makes parts of 1 image, on which BatchNorm cannot train: "
-            "use parts of at least 2, or config.model.freeze_batch_norm=True"
-        )
 
 
 def _check_reported(config: ConfigDict, run_data: RunData) -> None:

@@ -5,10 +5,10 @@ import importlib.util
 import itertools
 from pathlib import Path
 
+import cityscapes_archives
 import numpy as np
 import pytest
 import voc_archives
-from cityscapes_archives import write_cityscapes
 
 from pals_jax import config as configs
 from pals_jax import data
@@ -29,13 +29,14 @@ def load(path):
 def downloads(tmp_path_factory):
     """Archives in the published layouts."""
     folder = tmp_path_factory.mktemp("downloads")
-    write_cityscapes(folder)
+    cityscapes_archives.write_cityscapes(folder)
     voc_archives.write_archives(folder)
     return folder
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_config_takes_steps(path, tmp_path, downloads, monkeypatch):
+    cityscapes_archives.expect_small(monkeypatch)
     voc_archives.expect_small(monkeypatch)
     module = load(path)
     assert f"--config=configs/{path.name}" in module.__doc__

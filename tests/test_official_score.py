@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from cityscapes_archives import write_cityscapes
+from cityscapes_archives import expect_small, write_cityscapes
 
 from pals_jax import config as configs
 from pals_jax import predict
@@ -17,6 +17,7 @@ def test_a_run_reports_what_the_official_scorer_finds(config, tmp_path, monkeypa
     monkeypatch.setattr(np, "in1d", np.isin, raising=False)  # NumPy 2.4 has taken it away
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as scorer  # noqa: N813
 
+    expect_small(monkeypatch)
     write_cityscapes(tmp_path)
     config.data.update(name="cityscapes", root=str(tmp_path), data_dir=str(tmp_path / "prepared"))
     config.update(total_steps=2)

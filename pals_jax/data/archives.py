@@ -86,9 +86,10 @@ def list_files(source: Path, pattern: re.Pattern[str]) -> dict[str, File]:
 
 def _of_zip(source: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
     with zipfile.ZipFile(source) as archive:
-        for name in archive.namelist():
+        for stored in archive.namelist():
+            name = stored.replace("\\", "/")  # some tools of Windows store these
             if pattern.search(name) and not name.endswith("/"):
-                content = archive.read(name)
+                content = archive.read(stored)
                 yield Member(source, name, len(content), content=content)
 
 

@@ -1,9 +1,10 @@
 """Reads the tensors of a file that `torch.save` wrote, without PyTorch and without running it.
 
 Such a file is a pickle, and a pickle is a program: `pickle.load` calls whatever it names. Here it
-can name nothing but the few constructors below, which are ours, so it can do nothing but describe
-tensors. PyTorch 1.6 and later write a zip archive with the pickle and one entry per storage;
-earlier ones, and so many published networks, a row of pickles with the storages behind them.
+can name nothing but the few constructors below, which are ours and have no state that it could
+change, so it can do nothing but describe tensors. PyTorch 1.6 and later write a zip archive with
+the pickle and one entry per storage; earlier ones, and so many published networks, a row of pickles
+with the storages behind them.
 """
 
 import collections
@@ -38,11 +39,16 @@ _STORAGES = {
 
 
 class _Storage(NamedTuple):
-    """Where the numbers of a tensor lie."""
+    """Where the numbers of a tensor lie; `kind` is a key of _STORAGES."""
 
-    dtype: np.dtype[Any]
+    kind: str
     key: str
     length: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the numbers."""
+        return _STORAGES[self.kind]
 
 
 class _Tensor(NamedTuple):
@@ -58,7 +64,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a state dict by name.
 
     Args:
-      path: of a file by `torch.save(network.state_dict(), path)`, of any version since 0.1.10.
+      path: of a file by `torch.save(network.state_dict(), path)`, of any version since 0.1.10; or
+        of a checkpoint that has the state dict under "state_dict".
 
     Raises:
       WeightsError: the file is cut off, is of another kind, names anything but tensors, or is no
@@ -66,7 +73,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with path.open("rb") as file, _explaining(path):
-            return _read_zip(path, file) if zipfile.is_zipfile(file) else _read_legacy(path, file)
+            if zipfile.is_zipfile(file):
+                return _read_zip(path, file)
+            file.seek(0)
+            if file.read(2) == b"PK":
+                raise WeightsError(f"{path} is a zip archive that is cut off: download it again")
+            return _read_legacy(path, file)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
 
@@ -143,33 +155,43 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch._utils" and name in _REBUILD:
             return _REBUILD[name]
         if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
+            return name  # not the dtype itself, whose state a pickle could set
         raise WeightsError(
             f"{self._path} names {module}.{name}, which is no tensor and is not run. Save the "
             "tensors alone: torch.save(network.state_dict(), path)"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, length, *view = pid
-        if kind != "storage" or any(view):
-            raise WeightsError(f"{self._path} holds a {kind} {view or ''}; expected tensors")
-        return self.storages.setdefault(key, _Storage(dtype, key, length))
+        what, kind, key, _, length, *view = pid
+        if what != "storage" or kind not in _STORAGES or any(view):
+            raise WeightsError(f"{self._path} holds a {what} {view or ''}; expected tensors")
+        return self.storages.setdefault(key, _Storage(kind, key, length))
 
 
-def _tensor(
-    storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
-) -> _Tensor:
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+class _RebuildTensor:
+    """Called by a pickle. Without a `__dict__`, unlike a function, it cannot be changed by it."""
+
+    __slots__ = ()
+
+    def __call__(
+        self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_
+    ) -> _Tensor:
+        return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _parameter(tensor: _Tensor, *_: Any) -> _Tensor:
-    return tensor
+class _RebuildParameter:
+    """As `_RebuildTensor`."""
+
+    __slots__ = ()
+
+    def __call__(self, tensor: _Tensor, *_: Any) -> _Tensor:
+        return tensor
 
 
-_REBUILD: dict[str, Callable[..., _Tensor]] = {
-    "_rebuild_tensor": _tensor,
-    "_rebuild_tensor_v2": _tensor,
-    "_rebuild_parameter": _parameter,
+_REBUILD = {
+    "_rebuild_tensor": _RebuildTensor(),
+    "_rebuild_tensor_v2": _RebuildTensor(),
+    "_rebuild_parameter": _RebuildParameter(),
 }
 
 
@@ -177,6 +199,8 @@ def _state_dict(path: Path, found: Any) -> dict[str, _Tensor]:
     """What was saved, if that is a mapping from names to tensors."""
     if not isinstance(found, dict):
         raise WeightsError(f"{path} holds a {type(found).__name__}; expected a state dict")
+    if isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
     others = [str(name) for name, value in found.items() if not isinstance(value, _Tensor)]
     if others:
         raise WeightsError(
@@ -196,7 +220,10 @@ def _arrays(
             (length - 1) * stride
             for length, stride in zip(tensor.shape, tensor.strides, strict=True)
         )
-        inside = 0 in tensor.shape or 0 <= tensor.offset <= last < tensor.storage.length
+        numbers = (tensor.offset, *tensor.shape, *tensor.strides)
+        inside = all(isinstance(number, int) and number >= 0 for number in numbers) and (
+            0 in tensor.shape or last < tensor.storage.length
+        )
         if len(data) != tensor.storage.length * dtype.itemsize or not inside:
             raise WeightsError(
                 f"{path}: {name} needs {tensor.storage.length} numbers of {dtype}, of which "

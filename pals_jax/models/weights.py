@@ -34,6 +34,7 @@ _NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": 
 _NOT_TAKEN = re.compile(r"fc\.(weight|bias)|.*\.num_batches_tracked")
 
 _BACKBONE = "backbone."  # in a state dict of a whole network
+_PARALLEL = "module."  # in one of PyTorch's DataParallel
 
 _SHOWN = 20  # names on each side of a mismatch
 
@@ -60,7 +61,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         if not found.startswith(published[1]):
             raise WeightsError(
                 f"{path} is not what its name says: its SHA-256 begins {found[:8]}. Download it "
-                "again; it may be cut off"
+                f"again; it may be cut off. If {published[1]} is no checksum, rename the file"
             )
     if path.suffix != ".safetensors":
         return torch_file.read(path)
@@ -74,7 +75,8 @@ def load_backbone(
     """Puts the weights of a file into the backbone of a network, all or none.
 
     Args:
-      path: of a ResNet with torchvision's names, or of a whole network by `save`.
+      path: of a ResNet with torchvision's names, each perhaps behind "module.", as training on
+        several GPUs saves it; or of a whole network by `save`.
       params: of the network, whose other parts stay as they are.
       statistics: likewise.
 
@@ -86,14 +88,16 @@ def load_backbone(
         listed.
     """
     found = read(path)
-    if any(name.startswith(_BACKBONE) for name in found):
-        found = {
-            name.removeprefix(_BACKBONE): array
-            for name, array in found.items()
-            if name.startswith(_BACKBONE)
-        }
-    left = sorted(name for name in found if _NOT_TAKEN.fullmatch(name))
-    given = {name: array for name, array in found.items() if name not in left}
+    if all(name.startswith(_PARALLEL) for name in found):
+        found = {name.removeprefix(_PARALLEL): array for name, array in found.items()}
+    whole = any(name.startswith(_BACKBONE) for name in found)
+    prefix = _BACKBONE if whole else ""
+    left = sorted(
+        name
+        for name in found
+        if not name.startswith(prefix) or _NOT_TAKEN.fullmatch(name.removeprefix(prefix))
+    )
+    given = {name.removeprefix(prefix): found[name] for name in found.keys() - set(left)}
     trees = {"params": params["backbone"], "statistics": statistics["backbone"]}
     wanted = _by_torch_name(trees)
     _check_same(path, given, {name: _torch_shape(leaf) for name, leaf in wanted.items()})
@@ -128,14 +132,31 @@ def check_normalisation(path: Path, mean: Sequence[float], std: Sequence[float])
     if path.suffix != ".safetensors":
         return
     with _opened(path) as file:
-        said = file.metadata() or {}
+        metadata = file.metadata() or {}
     for name, asked in (("mean", mean), ("std", std)):
-        if name in said and json.loads(said[name]) != list(asked):
+        if name not in metadata:
+            continue
+        said = _three_numbers(metadata[name])
+        if said is None:
             raise WeightsError(
-                f"{path} was trained on images normalised by {name} {said[name]}, but "
-                f"config.model.{name} is {tuple(asked)}: set --config.model.{name}="
-                f'"{tuple(json.loads(said[name]))}"'
+                f"{path}: its metadata hold {name} {metadata[name]}; expected a JSON list of three "
+                "numbers in [0, 1], for images in [0, 1]"
             )
+        if said != list(asked):
+            raise WeightsError(
+                f"{path} was trained on images normalised by {name} {said}, but "
+                f"config.model.{name} is {tuple(asked)}: set --config.model.{name}="
+                f'"{tuple(said)}"'
+            )
+
+
+def _three_numbers(text: str) -> list[float] | None:
+    """A JSON list of three numbers in [0, 1]; None for anything else."""
+    try:
+        found = json.loads(text)
+        return found if len(found) == 3 and all(0 <= number <= 1 for number in found) else None
+    except (TypeError, ValueError):
+        return None
 
 
 def to_state_dict(params: Params, statistics: Statistics) -> dict[str, np.ndarray]:
@@ -216,8 +237,11 @@ def _check_same(
             f"  of another shape, in the file and in the backbone ({len(shapes)}): {_some(shapes)}"
         )
     bad = not_numbers + [n for n in sorted(given) if not np.isfinite(np.float32(given[n])).all()]
+    bad += [n for n in sorted(given) if n.endswith("running_var") and (given[n] < 0).any()]
     if bad:
-        raise WeightsError(f"{path} holds arrays that are no finite floats: {_some(bad)}")
+        raise WeightsError(
+            f"{path} holds arrays that are no finite floats, or negative variances: {_some(bad)}"
+        )
 
 
 def _depths(names: Iterable[str]) -> str:
@@ -243,5 +267,7 @@ def _opened(path: Path) -> Iterator[Any]:
         # Not "numpy", which knows no bfloat16.
         with safetensors.safe_open(path, framework="flax") as file:
             yield file
+    except AttributeError as error:  # of a dtype that NumPy has not, as float8
+        raise WeightsError(f"{path} holds arrays of a type that is not read ({error})") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is cut off or no .safetensors file ({error})") from None

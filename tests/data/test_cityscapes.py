@@ -1,10 +1,20 @@
 """Cityscapes by TFDS's builder out of archives in the published layout, and its label ids."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from cityscapes_archives import label_ids, write_cityscapes, write_coarse
+from cityscapes_archives import (
+    CITIES,
+    expect_small,
+    label_ids,
+    write_cityscapes,
+    write_coarse,
+    write_images,
+    write_labels,
+)
 
-from pals_jax.data.builders import cityscapes
+from pals_jax.data.builders import cityscapes, preparation
 from pals_jax.data.catalog import CATALOG
 from pals_jax.data.errors import DataError
 from pals_jax.data.source import open_split
@@ -15,6 +25,11 @@ TRAIN_IDS = {
     **{12: 3, 13: 4, 14: 255, 15: 255, 16: 255, 17: 5, 18: 255, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10},
     **{24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 29: 255, 30: 255, 31: 16, 32: 17, 33: 18},
 }
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    expect_small(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +62,8 @@ def test_label_ids_become_classes(config, archives):
 def test_what_was_unpacked_is_removed_and_the_archives_are_no_longer_needed(config, archives):
     source = opened(config, archives, "val")
     left = {
-        path.name for path in (archives / "prepared/cityscapes/semantic_segmentation").iterdir()
+        path.name
+        for path in (archives / "prepared/pals_jax/cityscapes/semantic_segmentation").iterdir()
     }
     assert left == {"1.0.0", ".lock"}
     again = opened(config, archives / "nowhere", "val", data_dir=archives / "prepared")
@@ -59,6 +75,65 @@ def test_coarse_labels(config, archives):
     assert source.ids == ("augsburg_000000_000019",)
     assert set(np.unique(source[0]["label"])) == {*range(19), 255}
     assert len(opened(config, archives, "train", "cityscapes_coarse")) == 2
+
+
+def test_coarse_reports_on_fine_labels(config, archives):
+    fine = opened(config, archives, "val")
+    assert opened(config, archives, "val", "cityscapes_coarse").data_hash == fine.data_hash
+
+
+def test_prepared_data_are_read_where_nothing_can_be_written(config, archives, monkeypatch):
+    expected = opened(config, archives, "train").ids
+
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(cityscapes, "write_atomically", refuse)
+    monkeypatch.setattr(cityscapes, "locked", refuse)
+    assert opened(config, archives, "train").ids == expected
+    assert opened(config, archives, "val").ids == ("lindau_000000_000019",)
+
+
+def test_an_interruption_before_the_index(config, archives):
+    before = opened(config, archives, "train")
+    index = archives / "prepared/pals_jax/cityscapes/semantic_segmentation/1.0.0/pals_jax.json"
+    index.unlink()
+    assert opened(config, archives, "train").data_hash == before.data_hash
+    assert index.exists()
+
+
+def test_published_numbers(monkeypatch):
+    monkeypatch.undo()
+    fine = {"train": 2975, "val": 500, "test": 1525}
+    coarse = {"train": 2975, "train_extra": 19998, "val": 500}
+    found = {"semantic_segmentation": fine, "semantic_segmentation_extra": coarse}
+    assert found == cityscapes.COUNTS
+
+
+def test_archives_that_lack_images_or_labels(config, tmp_path):
+    images = tmp_path / "leftImg8bit_trainvaltest.zip"
+    labels = tmp_path / "gtFine_trainvaltest.zip"
+    write_images(images, CITIES | {"train": ("aachen",)})
+    write_labels(labels, CITIES | {"val": ()}, "gtFine")
+    with pytest.raises(DataError, match=r"\.zip: train has 1 images .* Cityscapes has 2"):
+        opened(config, tmp_path, "train")
+    write_images(images, CITIES)
+    expected = r"1 of the 1 images of val have no gtFine/val/.*Ids\.png: lindau_000000_000019\."
+    with pytest.raises(DataError, match=expected):
+        opened(config, tmp_path, "train")
+
+
+def test_images_of_another_size(config, tmp_path):
+    write_cityscapes(tmp_path)
+    write_images(tmp_path / "leftImg8bit_trainvaltest.zip", CITIES, (512, 1024))
+    with pytest.raises(DataError, match=r"19: its image is 512×1024, that of Cityscapes 1024×2"):
+        opened(config, tmp_path, "train")
+
+
+def test_a_disk_without_room(config, archives, tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(DataError, match=r"needs .* GB in .* has 1e-06 GB left: make room"):
+        opened(config, archives, "train", data_dir=tmp_path)
 
 
 def test_the_table_is_that_of_the_official_scripts():
@@ -89,9 +164,7 @@ def test_bad_archives_are_explained(config, archives, tmp_path):
     with pytest.raises(DataError, match=r"(?s)gtFine_trainvaltest\.zip is missing\. Put into"):
         opened(config, tmp_path, "train")
     labels.write_bytes((archives / "gtCoarse.zip").read_bytes())
-    expected = (
-        r"gtFine_trainvaltest\.zip is another archive: it has no gtFine/train/, but README, gtC"
-    )
+    expected = r"gtFine_trainvaltest\.zip: 2 of the 2 images of train have no gtF.*holds README,"
     with pytest.raises(DataError, match=expected):
         opened(config, tmp_path, "train")
     labels.write_bytes((archives / labels.name).read_bytes())

@@ -1,5 +1,6 @@
 """VOC 2012 and trainaug out of archives as they are published."""
 
+import tarfile
 import zipfile
 
 import numpy as np
@@ -76,6 +77,21 @@ def test_trainaug_takes_the_masks_of_voc_train_and_those_of_sbd(config, archives
         np.testing.assert_array_equal(labels[key], without_void(mask_of(shown)))
 
 
+def test_prepared_archives_are_not_read_again(config, archives, small, monkeypatch):
+    expected = opened(config, archives, "trainaug")
+    monkeypatch.setattr(tarfile, "open", None)
+    assert opened(config, archives, "trainaug").data_hash == expected.data_hash
+
+
+def test_two_masks_of_one_image_are_refused(config, archives, small):
+    (archives / voc.SBD).unlink()
+    with zipfile.ZipFile(archives / voc.AUG, "w") as archive:
+        for folder in ("SegmentationClassAug", "edges/SegmentationClassAug"):
+            archive.writestr(f"{folder}/2008_000003.png", palette_png(mask_of(19)))
+    with pytest.raises(DataError, match="2008_000003 is there twice, as .* and as .*edges"):
+        opened(config, archives, "trainaug")
+
+
 @pytest.mark.parametrize("form", ["unpacked", "pngs", "zip"])
 def test_other_forms_of_the_downloads(config, tmp_path, small, form):
     write_folder(tmp_path, voc_files())
@@ -90,7 +106,7 @@ def test_other_forms_of_the_downloads(config, tmp_path, small, form):
     else:
         with zipfile.ZipFile(tmp_path / voc.AUG, "w") as archive:
             for name, content in pngs.items():
-                archive.writestr(name, content)
+                archive.writestr(name.replace("/", "\\"), content)  # as tools of Windows do
                 archive.writestr(f"__MACOSX/SegmentationClassAug/._{name[21:]}", b"of a Mac")
     source = opened(config, tmp_path, "trainaug")
     assert len(source) == 5

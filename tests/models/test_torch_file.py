@@ -6,6 +6,7 @@ import os
 import pickle
 import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch_files
@@ -34,6 +35,14 @@ def test_a_file_that_is_cut_off_anywhere(frozen, tmp_path):
     for length in range(0, len(content), 7):
         path.write_bytes(content[:length])
         with pytest.raises(WeightsError, match=r"half\.pth"):
+            torch_file.read(path)
+
+
+def test_an_archive_that_is_cut_off_is_told_as_such(tmp_path):
+    content, path = torch_files.ZIP.read_bytes(), tmp_path / "half.pth"
+    for share in (0.1, 0.5, 0.99):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(WeightsError, match=r"half\.pth is a zip archive that is cut off"):
             torch_file.read(path)
 
 
@@ -81,11 +90,67 @@ def test_code_in_place_of_the_first_number_is_not_run(tmp_path, monkeypatch):
     assert not (tmp_path / "owned").exists()
 
 
+def tensor_pickle(offset, shape, strides):
+    """A state dict {"w": …} of a tensor in a storage of four numbers."""
+
+    def pickled(value):
+        return pickle.dumps(value, 2)[2:-1]
+
+    storage_id = b"(" + pickled("storage") + b"ctorch\nFloatStorage\n"
+    storage_id += pickled("0") + pickled("cpu") + pickled(4) + b"tQ"
+    arguments = b"(" + storage_id + pickled(offset) + pickled(shape) + pickled(strides) + b"t"
+    return b"\x80\x02}" + pickled("w") + b"ctorch._utils\n_rebuild_tensor\n" + arguments + b"Rs."
+
+
+def write_tensor(path, *tensor):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", tensor_pickle(*tensor))
+        archive.writestr("archive/data/0", np.arange(4, dtype=np.float32).tobytes())
+
+
+def test_a_view_outside_its_storage_is_refused(tmp_path):
+    path = tmp_path / "view.pth"
+    write_tensor(path, 0, (2, 2), (1, 2))
+    np.testing.assert_array_equal(torch_file.read(path)["w"], [[0, 2], [1, 3]])
+    outside = [(0, (2, 2), (-10, 11)), (0, (2, 2), (-(10**8), 10**8 + 1)), (-1, (1,), (1,))]
+    for tensor in [*outside, (3, (2,), (1,)), (0, (5,), (1,)), (0, (-1,), (1,)), (0, (2.0,), (1,))]:
+        write_tensor(path, *tensor)
+        with pytest.raises(WeightsError, match=r"view\.pth"):
+            torch_file.read(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["torch\nBFloat16Storage", "torch\nFloatStorage", "torch._utils\n_rebuild_tensor_v2"]
+)
+@pytest.mark.parametrize(
+    "state", [(3, "<", None, None, None, 1000, 1, 0), (None, {"__defaults__": (1, 2, 3, 4)})]
+)
+def test_a_pickle_changes_nothing_of_ours(name, state, tmp_path):
+    """Its opcode BUILD sets the state of any object that it has got hold of."""
+    changing = pickle.dumps(state, 2)[2:-1]
+    zipped(tmp_path / "evil.pth", b"\x80\x02c" + name.encode() + b"\n" + changing + b"b0}.")
+    with pytest.raises(WeightsError, match=r"evil\.pth is cut off or no file"):
+        torch_file.read(tmp_path / "evil.pth")
+    assert np.dtype(ml_dtypes.bfloat16).itemsize == 2
+    assert list(torch_file.read(torch_files.ZIP)) == list(torch_files.EXPECTED)
+
+
+def test_a_state_dict_inside_a_checkpoint(tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    inside = tensor_pickle(0, (4,), (1,))[2:-1]
+    start, epoch = b"\x80\x02}", pickle.dumps("epoch", 2)[2:-1] + b"K\x03s"
+    with zipfile.ZipFile(path, "w") as archive:
+        key = pickle.dumps("state_dict", 2)[2:-1]
+        archive.writestr("archive/data.pkl", start + epoch + key + inside + b"s.")
+        archive.writestr("archive/data/0", np.arange(4, dtype=np.float32).tobytes())
+    np.testing.assert_array_equal(torch_file.read(path)["w"], np.arange(4))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ([1, 2], "holds a list; expected a state dict"),
-        ({"epoch": 3, "state_dict": {}}, r"these are no tensors: epoch, state_dict.*alone"),
+        ({"epoch": 3, "model": {}}, r"these are no tensors: epoch, model.*alone"),
     ],
 )
 @pytest.mark.parametrize("write", [zipped, legacy])

@@ -87,10 +87,28 @@ def test_a_whole_network_is_saved_and_gives_its_backbone_back(tmp_path):
     )
     assert_equal(loaded["backbone"], params["backbone"])
     assert_equal(loaded_statistics["backbone"], statistics["backbone"])
-    assert "not taken" not in report
+    heads = [name for name in weights.read(path) if not name.startswith("backbone.")]
+    assert report.endswith("not taken: " + ", ".join(sorted(heads)))
     weights.check_normalisation(path, (0.1, 0.2, 0.3), (1, 1, 1))
     expected = r"by mean \[0\.1, 0\.2, 0\.3\], but .*mean is .*--config\.model\.mean=\"\(0\.1, 0\.2"
     with pytest.raises(WeightsError, match=expected):
+        weights.check_normalisation(path, (0.5, 0.5, 0.5), (1, 1, 1))
+
+
+def test_names_of_a_network_on_several_gpus(published, tmp_path):
+    path = tmp_path / "parallel.safetensors"
+    save_file({f"module.{n}": array for n, array in weights.read(published).items()}, path)
+    params, statistics = parts()
+    loaded, _, report = weights.load_backbone(path, *other_values((params, statistics)))
+    assert_equal(loaded["backbone"], params["backbone"])
+    assert report.endswith("not taken: fc.bias, fc.weight, 1 num_batches_tracked")
+
+
+@pytest.mark.parametrize("mean", ['"imagenet"', "imagenet", "0.5", "[123.7, 116.3, 103.5]", "[0]"])
+def test_metadata_that_are_no_normalisation(tmp_path, mean):
+    path = tmp_path / "network.safetensors"
+    save_file({"a": np.zeros(1, np.float32)}, path, {"mean": mean})
+    with pytest.raises(WeightsError, match=r"its metadata hold mean .*three numbers in \[0, 1\]"):
         weights.check_normalisation(path, (0.5, 0.5, 0.5), (1, 1, 1))
 
 
@@ -135,8 +153,10 @@ def test_nan_and_integers_are_refused(tmp_path):
     arrays = backbone_of(*parts())
     arrays["conv1.weight"] = np.full_like(arrays["conv1.weight"], np.nan)
     arrays["bn1.bias"] = np.zeros(4, np.int64)
+    arrays["bn1.running_var"] = -arrays["bn1.running_var"]
     save_file(arrays, tmp_path / "odd.safetensors")
-    with pytest.raises(WeightsError, match=r"no finite floats: bn1\.bias, conv1\.weight"):
+    expected = r"negative variances: bn1\.bias, conv1\.weight, bn1\.running_var"
+    with pytest.raises(WeightsError, match=expected):
         weights.load_backbone(tmp_path / "odd.safetensors", *parts())
 
 
@@ -159,6 +179,15 @@ def test_the_digest_in_a_published_name_is_checked(tmp_path):
     bad = shutil.copy(torch_files.ZIP, tmp_path / "resnet50-0676ba61.pth")
     with pytest.raises(WeightsError, match=f"its SHA-256 begins {digest[:8]}"):
         weights.read(bad)
+
+
+def test_weights_are_looked_at_without_a_network(published):
+    config = configs.default_config()
+    config.weights = str(published)
+    with pytest.raises(WeightsError, match="of another network"):
+        networks.check_weights(config)
+    config.model.update(name="deeplabv3plus_resnet18", width=4, decoder_channels=narrow.CHANNELS)
+    networks.check_weights(config)
 
 
 def test_a_network_starts_from_its_weights_and_tells(published, capsys):

@@ -1,13 +1,17 @@
 """Cityscapes by the builder of TFDS, whose records hold raw label ids, as the classes 0..18.
 
-The records stay as that builder makes them; ids and digests, for which it has no place, are kept
-in a file beside them.
+The records stay as that builder makes them, in a folder of our own, since one that TFDS has filled
+may have records of another kind. Ids and digests, for which it has no place, are kept in a file
+beside them.
 """
 
+import collections
 import json
+import re
+import struct
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +19,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.extractor import ExtractError
 
-from pals_jax.data.builders.preparation import digest, prepare
+from pals_jax.data.builders.preparation import digest, locked, prepare, require_room
 from pals_jax.data.catalog import CITYSCAPES_LABEL_IDS
-from pals_jax.data.errors import DataError
+from pals_jax.data.errors import DataError, some
 from pals_jax.files import write_atomically
 
 INSTRUCTIONS = """\
@@ -25,28 +29,35 @@ Put into config.data.root, as they come from https://www.cityscapes-dataset.com/
 registration, not unpacked:
   leftImg8bit_trainvaltest.zip (11 GB, MD5 0a6e97e94b616a514066c9e2adb0c97f) and
   gtFine_trainvaltest.zip (241 MB, MD5 4237c19de34c8a376e9ba46b495d6f66);
-for cityscapes_coarse, in place of the latter,
+for cityscapes_coarse also
   leftImg8bit_trainextra.zip (44 GB, MD5 9167a331a158ce3e8989e166c95d56d4) and
-  gtCoarse.zip (1.3 GB, MD5 1c7b95c84b1d36cc59a9194d8e5b989f)."""
+  gtCoarse.zip (1.3 GB, MD5 1c7b95c84b1d36cc59a9194d8e5b989f);
+its val has the fine labels, on which all report."""
 
-# For each configuration of the builder: its archives, and a path that each has inside.
+# For each configuration of the builder: the archives of images, that of labels, and what its
+# folders and files are called after.
 _ARCHIVES = {
-    "semantic_segmentation": {
-        "leftImg8bit_trainvaltest.zip": "leftImg8bit/train/",
-        "gtFine_trainvaltest.zip": "gtFine/train/",
-    },
-    "semantic_segmentation_extra": {
-        "leftImg8bit_trainvaltest.zip": "leftImg8bit/train/",
-        "leftImg8bit_trainextra.zip": "leftImg8bit/train_extra/",
-        "gtCoarse.zip": "gtCoarse/train_extra/",
-    },
+    "semantic_segmentation": (
+        ("leftImg8bit_trainvaltest.zip",),
+        "gtFine_trainvaltest.zip",
+        "gtFine",
+    ),
+    "semantic_segmentation_extra": (
+        ("leftImg8bit_trainvaltest.zip", "leftImg8bit_trainextra.zip"),
+        "gtCoarse.zip",
+        "gtCoarse",
+    ),
 }
-CONFIGURATIONS = {
-    "cityscapes": "semantic_segmentation",
-    "cityscapes_coarse": "semantic_segmentation_extra",
+
+# Images of each split.
+COUNTS = {
+    "semantic_segmentation": {"train": 2975, "val": 500, "test": 1525},
+    "semantic_segmentation_extra": {"train": 2975, "train_extra": 19998, "val": 500},
 }
 
 SIZE = (1024, 2048)
+
+_INDEX = "pals_jax.json"
 
 
 def class_table(ignore: int) -> np.ndarray:
@@ -81,9 +92,10 @@ def open_records(
     """The records of a split, prepared from the archives where that was not done yet.
 
     Args:
-      name: a key of CONFIGURATIONS.
+      name: "cityscapes" or "cityscapes_coarse"; val has fine labels in both.
       root: folder of the archives, see INSTRUCTIONS; not looked at where all is prepared.
-      data_dir: where TFDS keeps data sets; "" for its own default.
+      data_dir: where TFDS keeps data sets, in which these go to pals_jax/cityscapes; "" for its own
+        default.
       split: of the catalogue.
       ignore: class of what does not count.
 
@@ -91,43 +103,59 @@ def open_records(
       The records, and id and digest of each.
 
     Raises:
-      DataError: an archive is missing, cut off or another one.
+      DataError: an archive is missing, cut off or another one, or the disk has too little room.
     """
-    configuration = CONFIGURATIONS[name]
+    coarse = name == "cityscapes_coarse" and split != "val"
+    configuration = "semantic_segmentation" + "_extra" * coarse
+    where = Path(data_dir).expanduser() if data_dir else Path(tfds.core.constants.DATA_DIR)
     folder = prepare(
         tfds.builder_cls("cityscapes"),
         configuration,
-        data_dir,
-        generate=lambda builder: _generate(builder, root, _ARCHIVES[configuration]),
+        str(where.expanduser() / "pals_jax"),
+        generate=lambda builder: _generate(builder, root, configuration),
     )
     builder = tfds.builder_from_directory(folder)
-    of_tfds = {"val": "validation"}.get(split, split)
-    index = folder / f"pals_jax_{split}.json"
-    if not index.exists():
-        write_atomically(index, json.dumps(_index(builder, of_tfds)))
-    found = json.loads(index.read_text())
-    return Records(builder.as_data_source(of_tfds), ignore), found["ids"], found["digests"]
+    if not (folder / _INDEX).exists():
+        with locked(folder.parent):
+            if not (folder / _INDEX).exists():
+                write_atomically(folder / _INDEX, json.dumps(_index(builder, configuration)))
+    found = json.loads((folder / _INDEX).read_text())[split]
+    records = builder.as_data_source(_of_tfds(split))
+    return Records(records, ignore), found["ids"], found["digests"]
 
 
-def _index(builder: Any, split: str) -> dict[str, list[str]]:
-    """Ids and digests of all records, in their order."""
+def _of_tfds(split: str) -> str:
+    return {"val": "validation"}.get(split, split)
+
+
+def _index(builder: Any, configuration: str) -> dict[str, dict[str, list[str]]]:
+    """Ids and digests of all records of each split, in their order."""
     skip = tfds.decode.SkipDecoding()
-    encoded = builder.as_data_source(
-        split, decoders={"image_left": skip, "segmentation_label": skip}
-    )
-    ids, digests = [], []
-    for record in encoded:
-        ids.append(record["image_id"].decode())
-        digests.append(
-            digest({"image": record["image_left"], "label": record["segmentation_label"]})
-        )
-    return {"ids": ids, "digests": digests}
+    decoders = {"image_left": skip, "segmentation_label": skip}
+    index = {}
+    for split in COUNTS[configuration]:
+        ids, digests = [], []
+        for record in builder.as_data_source(_of_tfds(split), decoders=decoders):
+            encoded = {"image": record["image_left"], "label": record["segmentation_label"]}
+            ids.append(record["image_id"].decode())
+            digests.append(digest(encoded))
+            for what, png in encoded.items():
+                width, height = struct.unpack(">II", png[16:24])  # of the header
+                if (height, width) != SIZE:
+                    raise DataError(
+                        f"{ids[-1]}: its {what} is {height}×{width}, that of Cityscapes "
+                        f"{SIZE[0]}×{SIZE[1]}. Remove {builder.data_dir} and download the archive "
+                        "again."
+                    )
+        index[split] = {"ids": ids, "digests": digests}
+    return index
 
 
-def _generate(builder: Any, root: str, archives: dict[str, str]) -> None:
+def _generate(builder: Any, root: str, configuration: str) -> None:
     """Has TFDS write the records; what it unpacks for that is removed."""
-    _check_archives(root, archives)
+    unpacked_bytes = _check_archives(root, configuration)
     beside = Path(builder.data_dir).parent
+    require_room(beside, 2 * unpacked_bytes)  # unpacked, and as records
     with tempfile.TemporaryDirectory(prefix="incomplete.unpacked_", dir=beside) as unpacked:
         download = tfds.download.DownloadConfig(
             manual_dir=Path(root).expanduser(), extract_dir=unpacked
@@ -138,24 +166,56 @@ def _generate(builder: Any, root: str, archives: dict[str, str]) -> None:
             raise DataError(f"an archive is damaged ({error}): download it again.") from None
 
 
-def _check_archives(root: str, archives: dict[str, str]) -> None:
+def _check_archives(root: str, configuration: str) -> int:
+    """Compares the names in the archives with each other and with the published numbers.
+
+    Returns:
+      How many bytes the archives hold.
+    """
     if not root:
         raise DataError(f"config.data.root is empty. {INSTRUCTIONS}")
     folder = Path(root).expanduser()
-    for name, inside in archives.items():
-        path = folder / name
-        if not path.is_file():
-            raise DataError(f"{path} is missing. {INSTRUCTIONS}")
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except (OSError, zipfile.BadZipFile) as error:
+    of_images, of_labels, kind = _ARCHIVES[configuration]
+    paths = [folder / name for name in (*of_images, of_labels)]
+    entries = {path: _entries(path) for path in paths}
+    frames = r"(\w+)/\w+/(\w+?_\d{6}_\d{6})_"
+    images = [_frames(entries[path], rf"leftImg8bit/{frames}leftImg8bit\.png") for path in paths]
+    labels = _frames(entries[paths[-1]], rf"{kind}/{frames}{kind}_labelIds\.png")
+    for split, count in COUNTS[configuration].items():
+        found = set().union(*(frames[split] for frames in images))
+        path = paths[1] if split == "train_extra" else paths[0]
+        if len(found) != count:
             raise DataError(
-                f"{path} ({path.stat().st_size} bytes) is cut off or no zip archive ({error}): "
-                f"download it again. {INSTRUCTIONS}"
-            ) from None
-        if not any(entry.startswith(inside) for entry in names):
-            raise DataError(
-                f"{path} is another archive: it has no {inside}, but {', '.join(names[:3])}, …. "
-                f"{INSTRUCTIONS}"
+                f"{path}: {split} has {len(found)} images leftImg8bit/{split}/CITY/"
+                f"FRAME_leftImg8bit.png; that of Cityscapes has {count}. It holds "
+                f"{some(entries[path])}. {INSTRUCTIONS}"
             )
+        if missing := found - labels[split]:
+            raise DataError(
+                f"{paths[-1]}: {len(missing)} of the {count} images of {split} have no {kind}/"
+                f"{split}/CITY/FRAME_{kind}_labelIds.png: {some(sorted(missing))}. It holds "
+                f"{some(entries[paths[-1]])}. {INSTRUCTIONS}"
+            )
+    return sum(sum(sizes.values()) for sizes in entries.values())
+
+
+def _entries(path: Path) -> dict[str, int]:
+    """The size of each file in a zip archive by its name."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing. {INSTRUCTIONS}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {entry.filename: entry.file_size for entry in archive.infolist()}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} ({path.stat().st_size} bytes) is cut off or no zip archive ({error}): "
+            f"download it again. {INSTRUCTIONS}"
+        ) from None
+
+
+def _frames(names: Iterable[str], pattern: str) -> dict[str, set[str]]:
+    """The frames of each split whose names match."""
+    found: dict[str, set[str]] = collections.defaultdict(set)
+    for match in filter(None, (re.fullmatch(pattern, name) for name in names)):
+        found[match[1]].add(match[2])
+    return found

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 
+from pals_jax.data.errors import DataError
 from pals_jax.data.images import index_dtype
 
 Examples = Iterator[tuple[int, dict[str, Any]]]
@@ -77,7 +78,7 @@ def prepare(
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder.parent / ".lock"):
+    with locked(folder.parent):
         if not folder.exists():  # another process may have been faster
             print(f"preparing {folder}", flush=True)
             for leftover in folder.parent.glob("incomplete.*"):  # of a process that was killed
@@ -87,10 +88,24 @@ def prepare(
     return folder
 
 
+def require_room(folder: Path, needed: int) -> None:
+    """Looks whether the disk of a folder has so many bytes left.
+
+    Raises:
+      DataError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"preparing needs {needed / 1e9:.3g} GB in {folder}, whose disk has {free / 1e9:.3g} GB"
+            " left: make room, or choose another config.data.data_dir."
+        )
+
+
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Holds a file lock, which the system lets go of even if the process is killed."""
-    with path.open("w") as file:
+    with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

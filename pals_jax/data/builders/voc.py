@@ -4,11 +4,13 @@ Both come from archives that are downloaded by hand and read as they are.
 """
 
 import dataclasses
+import functools
 import hashlib
 import io
+import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from pals_jax.data import subsets
-from pals_jax.data.archives import File, Member, list_files
+from pals_jax.data.archives import File, list_files
 from pals_jax.data.builders.segmentation_folder import SegmentationFolder
 from pals_jax.data.catalog import Dataset
 from pals_jax.data.errors import DataError
@@ -52,16 +54,15 @@ class VocConfig(tfds.core.BuilderConfig):
     """One split of the archives below a folder.
 
     The name ends in a hash of the size and the modification time of what is read, and of all that
-    decides what becomes of it.
+    decides what becomes of it. Archives are opened only when they are prepared, which takes half a
+    minute.
 
     Attributes:
       root: where the archives lie.
       info: classes and ignore index.
       splits: the one split to prepare.
       palette_masks: masks are palette PNGs.
-      counts: how many images each split must have.
-      trainaug: the ids of that split.
-      pairs: the files of the split.
+      sources: archives or folders of VOC and, for trainaug, of SBD.
     """
 
     name: str = ""
@@ -69,38 +70,41 @@ class VocConfig(tfds.core.BuilderConfig):
     info: Dataset
     splits: Sequence[str]
     palette_masks: bool = True
-    counts: dict[str, int] = dataclasses.field(default_factory=lambda: COUNTS)
-    trainaug: Sequence[str] = dataclasses.field(
-        default_factory=lambda: subsets.shipped("voc/trainaug"), repr=False
-    )
-    pairs: dict[str, list[Pair[File]]] = dataclasses.field(init=False, repr=False)
+    sources: list[Path] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         if not self.root:
             raise DataError(f"config.data.root is empty. {INSTRUCTIONS}")
         root = Path(self.root).expanduser()
         (split,) = self.splits
-        sources = [_find_voc(root)] + ([_find_sbd(root)] if split == AUGMENTED else [])
-        of_voc = _Voc(sources[0])
-        if split == AUGMENTED:
-            self.pairs = {split: of_voc.with_sbd(sources[1], self.trainaug)}
-        else:
-            self.pairs = {split: of_voc.split(split)}
-        if len(self.pairs[split]) != self.counts[split]:
-            raise DataError(
-                f"{sources[0]}: {split} has {len(self.pairs[split])} images; that of VOC 2012 has "
-                f"{self.counts[split]}. {INSTRUCTIONS}"
-            )
+        self.sources = [_find_voc(root)] + ([_find_sbd(root)] if split == AUGMENTED else [])
         # Of archives themselves, and of each file of a folder: that of the folder would not change.
-        files = {
-            file.archive if isinstance(file, Member) else file
-            for pair in self.pairs[split]
-            for file in (pair.image, pair.mask)
-        }
+        patterns = (_OF_VOC, _OF_SBD)[: len(self.sources)]
+        files = itertools.chain(*map(_stamped, self.sources, patterns))
         stamps = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(files)]
         meaning = [self.info.classes, self.info.ignore, split, stamps]
         digest = hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
         self.name = f"{split}-{digest[:16]}"
+
+    @functools.cached_property
+    def pairs(self) -> dict[str, list[Pair[File]]]:
+        """The files of the split.
+
+        Raises:
+          DataError: an archive is cut off or another one, or lacks files.
+        """
+        (split,) = self.splits
+        of_voc = _Voc(self.sources[0])
+        if split == AUGMENTED:
+            found = of_voc.with_sbd(self.sources[1], subsets.shipped("voc/trainaug"))
+        else:
+            found = of_voc.split(split)
+        if len(found) != COUNTS[split]:
+            raise DataError(
+                f"{self.sources[0]}: {split} has {len(found)} images; that of VOC 2012 has "
+                f"{COUNTS[split]}. {INSTRUCTIONS}"
+            )
+        return {split: found}
 
 
 class Voc(SegmentationFolder):
@@ -147,6 +151,13 @@ def _find_sbd(root: Path) -> Path:
     raise DataError(f"{root} holds none of the masks that trainaug adds to VOC. {INSTRUCTIONS}")
 
 
+def _stamped(source: Path, pattern: re.Pattern[str]) -> Iterable[Path]:
+    """The archive, or the files of a folder that may be read."""
+    if source.is_file():
+        return [source]
+    return [path for path in list_files(source, pattern).values() if isinstance(path, Path)]
+
+
 class _Voc:
     """The files of VOC by id."""
 
@@ -187,6 +198,16 @@ class _Voc:
 
 
 def _by_id(files: Mapping[str, File], pattern: re.Pattern[str]) -> dict[str, File]:
-    """Files in whose path a pattern is found, by the group that it matched."""
-    found = ((pattern.search(name), file) for name, file in files.items())
-    return {next(filter(None, match.groups())): file for match, file in found if match}
+    """Files in whose path a pattern is found, by the group that it matched.
+
+    Raises:
+      DataError: two have the same id.
+    """
+    found: dict[str, File] = {}
+    for name, file in files.items():
+        if match := pattern.search(name):
+            key = next(filter(None, match.groups()))
+            if key in found:
+                raise DataError(f"{key} is there twice, as {found[key]} and as {file}: remove one.")
+            found[key] = file
+    return found
