@@ -10,7 +10,11 @@ of --config.data.train_split=train, voc_classic/92. ResNet-101:
 Hardware: GPUs or TPUs; time and memory are not measured. --config.accumulation=4 takes a quarter
 of the memory of activations.
 Expected mIoU on val: not measured. Theirs (MMSegmentation, trainaug, single scale / multi-scale and
-flip): 76.81 / 77.57 % with ResNet-50, 78.62 / 79.53 % with ResNet-101.
+flip): 76.81 / 77.57 % with ResNet-50, 78.62 / 79.53 % with ResNet-101. Their network differs as
+`cityscapes_ce.py` says, and they scale images to a shorter side of 512 first, or a longer of 2048,
+in training and testing; here a scale of 1 is the image's own size.
+
+Weights: https://download.pytorch.org/models/resnet50-0676ba61.pth and resnet101-63fe2227.pth there.
 """
 
 from ml_collections import ConfigDict

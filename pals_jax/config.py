@@ -73,7 +73,7 @@ def default_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.name = "synthetic_streets"  # see pals_jax/data/catalog.py
-    config.data.root = ""  # folder of the data set; a folder data set only
+    config.data.root = ""  # folder of the data set, or of the archives of Cityscapes and VOC
     config.data.images = ""  # layout below root, as "{split}/{id}.*"; "" = that of the catalogue
     config.data.masks = ""
     config.data.classes = ()  # names; () = those of the catalogue
@@ -82,9 +82,11 @@ def default_config() -> ConfigDict:
     config.data.palette_masks = False  # read the indices of palette PNGs as classes
     config.data.data_dir = ""  # where prepared data is kept; "" = the default of TFDS
     config.data.train_split = "train"
-    # Labelled images to train on: a fraction, "prefix:…" or a .txt list of ids; "" = all.
+    # Labelled images to train on: a fraction, "prefix:…", a .txt list of ids, or one of the field's
+    # lists, as "voc_classic/92"; "" = all.
     config.data.subset = ""
-    # Held out of train_split to choose on, before the subset is taken; "" = none.
+    # Held out of train_split to choose on, before the subset is taken, or beside the ids of a list;
+    # "" = none.
     config.data.dev = ""
     config.data.subset_seed = 0
     config.data.crop_size = (256, 256)  # height, width

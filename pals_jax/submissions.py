@@ -1,5 +1,6 @@
 """Predictions in the form in which the servers and the official scorers take them."""
 
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -20,12 +21,14 @@ class Format(NamedTuple):
 
     Attributes:
       classes: that a network must have.
-      path: of the file of an image, by its id.
+      name: pattern of the names of images.
+      path: of the file of an image, by its name.
       encode: makes a picture of class indices [H,W].
       archive: what is uploaded, holding all files.
     """
 
     classes: tuple[str, ...]
+    name: str
     path: Callable[[str], str]
     encode: Callable[[Int[np.ndarray, "h w"]], Image.Image]
     archive: str
@@ -48,13 +51,15 @@ def _palette(classes: Int[np.ndarray, "h w"]) -> Image.Image:
 FORMATS = {
     "cityscapes": Format(
         CATALOG["cityscapes"].classes,
-        lambda name: f"{Path(name).name.removesuffix('_leftImg8bit')}_pred_labelIds.png",
+        r"[a-z-]+_\d{6}_\d{6}",
+        lambda name: f"{name}_pred_labelIds.png",
         _label_ids,
         "cityscapes.zip",
     ),
     "voc2012": Format(
         CATALOG["voc2012"].classes,
-        lambda name: f"results/VOC2012/Segmentation/comp6_test_cls/{Path(name).name}.png",
+        r"\d{4}_\d{6}",
+        lambda name: f"results/VOC2012/Segmentation/comp6_test_cls/{name}.png",
         _palette,
         "voc2012.tar.gz",
     ),
@@ -93,9 +98,15 @@ class Submission:
           classes: its class indices at its own size.
 
         Raises:
-          DataError: an image before had the same file name.
+          DataError: the name is none of the benchmark, or an image before had the same.
         """
-        path = Path(self._format.path(name))
+        base = Path(name).name.removesuffix("_leftImg8bit")
+        if not re.fullmatch(self._format.name, base):
+            raise DataError(
+                f"{name}: images of {self.folder.name} are named as {self._format.name}; predict a "
+                "split or a folder of the benchmark"
+            )
+        path = Path(self._format.path(base))
         if path in self._added:
             raise DataError(
                 f"{name}: another image has the same file name, {path.name} in "

@@ -53,6 +53,16 @@ def test_other_classes_are_refused(tmp_path):
         Submission("voc2012", tmp_path, ("a",))
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "classes", "name"),
+    [("cityscapes", CITYSCAPES, "IMG_1"), ("voc2012", VOC, "berlin_000000_000019")],
+)
+def test_images_of_other_names_are_refused(tmp_path, benchmark, classes, name):
+    submission = Submission(benchmark, tmp_path, classes)
+    with pytest.raises(DataError, match=f"{name}: images of {benchmark} are named as "):
+        submission.add(name, np.zeros((2, 2), int))
+
+
 def test_two_images_of_one_name_are_refused(tmp_path):
     submission = Submission("voc2012", tmp_path, VOC)
     submission.add("a/2008_000006", np.zeros((2, 2), int))

@@ -7,7 +7,7 @@ from typing import Any
 from pals_jax.data.catalog import dataset_info
 from pals_jax.data.errors import DataError
 from pals_jax.data.source import Source, open_split
-from pals_jax.data.subsets import select, split_dev
+from pals_jax.data.subsets import is_drawn, names_ids, select, split_dev
 
 DEV = "dev"
 
@@ -70,8 +70,12 @@ def require_held_out(config: Any, split: str) -> None:
 
 
 def _split_dev(source: Source, config: Any) -> tuple[list[str], list[str]]:
+    listed: list[str] = []
+    if names_ids(config.subset) and is_drawn(config.dev):
+        with _naming("config.data.subset"):
+            listed = select(source.ids, config.subset, config.subset_seed)
     with _naming("config.data.dev"):
-        return split_dev(source.ids, config.dev, config.subset_seed)
+        return split_dev(source.ids, config.dev, config.subset_seed, listed)
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
         chosen = list(ids)
     elif spec.startswith("prefix:"):
         chosen = [key for key in ids if key.startswith(spec.removeprefix("prefix:"))]
-    elif is_list(spec) or "/" in spec:
+    elif names_ids(spec):
         chosen = _listed([*ids, *held_out], _list_file(spec))
         if taken := sorted(set(chosen) & set(held_out)):
             raise DataError(
@@ -98,16 +98,29 @@ def is_list(spec: str) -> bool:
     return spec.endswith(".txt") and not spec.startswith("prefix:")
 
 
-def split_dev(ids: Sequence[str], dev: str, seed: int) -> tuple[list[str], list[str]]:
+def names_ids(spec: str) -> bool:
+    """Whether a subset specification is a list of ids, of the user or of the field."""
+    return not spec.startswith("prefix:") and (is_list(spec) or "/" in spec)
+
+
+def is_drawn(spec: str) -> bool:
+    """Whether a subset specification is a fraction, whose ids are drawn."""
+    return bool(spec) and not names_ids(spec) and not spec.startswith("prefix:")
+
+
+def split_dev(
+    ids: Sequence[str], dev: str, seed: int, listed: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
     """Sets a dev part aside, on which settings and checkpoints are chosen.
 
     Split first and take the labelled subset of the train part afterwards: then the dev part is
-    the same for every subset.
+    the same for every subset, unless that is a list: a fraction is drawn of the ids beside it.
 
     Args:
       ids: all ids of the training split.
       dev: a specification as in `select`, or "" for no dev part.
       seed: for fractions.
+      listed: ids that a list names as the subset.
 
     Returns:
       (train ids, dev ids), disjoint, sorted, together all ids.
@@ -115,7 +128,8 @@ def split_dev(ids: Sequence[str], dev: str, seed: int) -> tuple[list[str], list[
     Raises:
       DataError: as `select`, or nothing is left to train on.
     """
-    held_out = select(ids, dev, seed) if dev else []
+    free = sorted(set(ids) - set(listed)) if is_drawn(dev) else ids
+    held_out = select(free, dev, seed) if dev else []
     train = sorted(set(ids) - set(held_out))
     if not train:
         raise DataError(f"the dev part {dev!r} takes all {len(ids)} ids; none is left to train on.")
@@ -189,9 +203,10 @@ def _listed(ids: Sequence[str], path: Path) -> list[str]:
         else:
             unknown.append(line)
     if unknown:
+        hint = " lists/README.md tells which split it is of." if path in _SHIPPED.values() else ""
         raise DataError(
-            f"{path}: lines that stand for none, or for several, of the {len(ids)} ids to choose "
-            f"from: {', '.join(unknown)}."
+            f"{path}: {len(unknown)} lines stand for none, or for several, of the {len(ids)} ids "
+            f"to choose from: {', '.join(unknown)}.{hint}"
         )
     return list(chosen)
 

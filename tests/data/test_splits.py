@@ -42,6 +42,18 @@ def test_a_list_that_names_held_out_images_is_told_so(folder, tmp_path):
         data.open_training(config)
 
 
+def test_a_fraction_is_held_out_beside_a_list(folder, tmp_path):
+    """Of these ten, half of the draws would take one of the list."""
+    (tmp_path / "list.txt").write_text("a0\nb1\na2\nb3\n")
+    for seed in range(5):
+        config = folder(dev="0.5", subset=str(tmp_path / "list.txt"))
+        config.subset_seed = seed
+        assert data.open_training(config).ids == ("a0", "a2", "b1", "b3")
+        dev = data.open_evaluation(config, "dev").ids
+        assert len(dev) == 3
+        assert set(dev) < {"a4", "b5", "a6", "b7", "a8", "b9"}
+
+
 def test_read_ahead_keeps_the_order_and_passes_errors_on():
     class Numbers:
         def __len__(self):

@@ -88,7 +88,7 @@ def test_two_masks_of_one_image_are_refused(config, archives, small):
     with zipfile.ZipFile(archives / voc.AUG, "w") as archive:
         for folder in ("SegmentationClassAug", "edges/SegmentationClassAug"):
             archive.writestr(f"{folder}/2008_000003.png", palette_png(mask_of(19)))
-    with pytest.raises(DataError, match="2008_000003 is there twice, as .* and as .*edges"):
+    with pytest.raises(DataError, match=r"2008_000003 is there twice, as .* and as .*edges"):
         opened(config, archives, "trainaug")
 
 
