@@ -243,6 +243,19 @@ def test_a_result_implies_the_areas_of_its_images(network, tmp_path, monkeypatch
     assert not (tmp_path / "result.json").exists()
 
 
+def source_of_two(label):
+    records = [{"image": None, "label": label, "id": key} for key in (b"a", b"b")]
+    return data.Source(["a", "b"], [(32, 32)] * 2, "0123", records, [0, 1])
+
+
+def test_a_split_without_labels_is_refused(network, tmp_path, monkeypatch):
+    source = source_of_two(np.full((32, 32, 1), 255, np.uint8))
+    monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
+    monkeypatch.setattr(evaluate, "open_examples", lambda *_: source)
+    with pytest.raises(data.DataError, match=r"'val': none of the 2 images has a label.*predict"):
+        evaluate.evaluate(configs.resolve(configs.default_config()), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("split", "layout", "refused"),
     [
@@ -256,7 +269,7 @@ def test_a_result_implies_the_areas_of_its_images(network, tmp_path, monkeypatch
 def test_images_that_were_trained_on_are_no_other_split(
     network, tmp_path, monkeypatch, split, layout, refused
 ):
-    source = data.Source(["a", "b"], [(32, 32)] * 2, "0123", [], [])
+    source = source_of_two(np.zeros((32, 32, 1), np.uint8))
     monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
     monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
     monkeypatch.setattr(evaluate, "evaluate_network", lambda *_: EVALUATION)
