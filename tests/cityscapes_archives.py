@@ -9,7 +9,7 @@ from PIL import Image
 from pals_jax.data.builders import cityscapes
 
 CITIES = {"train": ("aachen", "bochum"), "val": ("lindau",), "test": ("berlin",)}
-EXTRA = {"train_extra": ("augsburg",)}
+EXTRA = {"train_extra": ("bad-honnef",)}
 
 
 def expect_small(monkeypatch):

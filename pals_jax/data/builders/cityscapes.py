@@ -178,7 +178,7 @@ def _check_archives(root: str, configuration: str) -> int:
     of_images, of_labels, kind = _ARCHIVES[configuration]
     paths = [folder / name for name in (*of_images, of_labels)]
     entries = {path: _entries(path) for path in paths}
-    frames = r"(\w+)/\w+/(\w+?_\d{6}_\d{6})_"
+    frames = r"([^/]+)/[^/]+/([^/]+?_\d{6}_\d{6})_"  # cities as bad-honnef
     images = [_frames(entries[path], rf"leftImg8bit/{frames}leftImg8bit\.png") for path in paths]
     labels = _frames(entries[paths[-1]], rf"{kind}/{frames}{kind}_labelIds\.png")
     for split, count in COUNTS[configuration].items():
