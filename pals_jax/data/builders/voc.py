@@ -54,8 +54,7 @@ class VocConfig(tfds.core.BuilderConfig):
     """One split of the archives below a folder.
 
     The name ends in a hash of the size and the modification time of what is read, and of all that
-    decides what becomes of it. Archives are opened only to prepare them, since reading all of a .tgz
-    takes a while.
+    decides what becomes of it. Archives are opened only to prepare them: a .tgz takes a while.
 
     Attributes:
       root: where the archives lie.
