@@ -117,7 +117,9 @@ def aggregate(
 def _rank_and_count(
     labels: Int[Array, "b n"], is_source: Bool[Array, "b n"]
 ) -> tuple[Int[Array, "b n"], Int[Array, "b n"]]:
-    """The rank of each label among those of its image, and the number of sources that have it."""
+    """The rank of each label among those that sources of its image have, and how many have it; the
+    rank is of no use where none has it.
+    """
 
     def of_image(labels, is_source):
         order = jnp.argsort(labels)
@@ -125,6 +127,6 @@ def _rank_and_count(
         is_new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
         rank = jnp.zeros_like(order).at[order].set(jnp.cumsum(is_new))
         count = jnp.zeros_like(order).at[rank].add(is_source)
-        return rank, count[rank]
+        return (jnp.cumsum(count > 0) - 1)[rank], count[rank]
 
     return jax.vmap(of_image)(labels, is_source)

@@ -7,6 +7,7 @@ import pytest
 from implementations import call, draw, jitted, masks_of
 
 from pals_jax import affinity, sharding
+from pals_jax.affinity import linear
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,16 @@ def test_linear_memory_grows_linearly():
         return compiled.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary_bytes(2**15) < 3 * 2**15 * 64 * 4
+
+
+def test_labels_that_no_source_has_are_no_class():
+    """An image whose pixels without a label hold an id each would cost a sum over it for each."""
+    labels = jnp.array([[5, 2, 5, 9, 7, 9], [1, 1, 1, 1, 1, 3]])
+    is_source = jnp.array([[1, 0, 0, 1, 0, 1], [0, 0, 0, 0, 0, 1]], bool)
+    rank, count = linear._rank_and_count(labels, is_source)
+    np.testing.assert_array_equal(count, [[1, 0, 1, 2, 0, 2], [0, 0, 0, 0, 0, 1]])
+    np.testing.assert_array_equal(jnp.where(count > 0, rank, -1)[0], [0, -1, 0, 1, -1, 1])
+    np.testing.assert_array_equal(jnp.max(rank, axis=1), [1, 0])
 
 
 def test_choose_follows_the_similarity_the_labels_and_the_mesh():
