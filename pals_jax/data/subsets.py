@@ -144,7 +144,7 @@ def ids_hash(ids: Collection[str]) -> str:
 def _fraction(spec: str, total: int) -> float:
     """Parses a fraction, and explains what is accepted otherwise."""
     try:
-        fraction = float(spec)
+        fraction = float(spec.replace("_", "x"))  # Python reads 1_16 as 116
     except ValueError:
         raise DataError(
             f"the selection {spec!r} is neither a fraction in (0, 1], nor prefix:…, nor a list as "

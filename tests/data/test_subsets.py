@@ -104,6 +104,8 @@ def test_a_prefix_that_selects_nothing_names_some_ids():
 
 
 def test_anything_else_is_explained():
+    with pytest.raises(DataError, match=r"'1_16' is neither a fraction.*list as voc_classic/92"):
+        select(IDS, "1_16", 0)
     with pytest.raises(DataError, match=r"'tenth' is neither a fraction"):
         select(IDS, "tenth", 0)
 

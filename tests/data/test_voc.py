@@ -173,7 +173,7 @@ def test_an_sbd_of_another_split_lists_every_id_without_a_mask(config, archives,
         if "2008_000003" not in name and "2011" not in name
     }
     write_tar(archives / voc.SBD, files)
-    expected = r"2 of 5 ids have no mask: 2008_000003, 2011_003276\. .*train_noval"
+    expected = r"benchmark\.tgz: 2 of 5 ids have no mask\. .*noval.* 2008_000003, 2011_003276\."
     with pytest.raises(DataError, match=expected):
         opened(config, archives, "trainaug")
 
@@ -182,7 +182,9 @@ def test_an_image_that_is_missing_is_named(config, archives, small):
     files = voc_files()
     del files["VOCdevkit/VOC2012/JPEGImages/2007_000039.jpg"]
     write_tar(archives / voc.VOC, files)
-    with pytest.raises(DataError, match="1 of 2 ids have no image: 2007_000039"):
+    with pytest.raises(
+        DataError, match=r"(?s)tar: 1 of 2 ids have no image\..*They are 2007_000039\."
+    ):
         opened(config, archives, "train")
 
 

@@ -175,7 +175,7 @@ class _Voc:
 
     def split(self, name: str) -> list[Pair[File]]:
         """The pairs of a split of VOC, sorted by id."""
-        return self._pairs(self.ids[name], self.masks, INSTRUCTIONS)
+        return self._pairs(self.ids[name], self.masks, self.source, INSTRUCTIONS)
 
     def with_sbd(self, source: Path, ids: Sequence[str]) -> list[Pair[File]]:
         """The pairs of trainaug: the masks of VOC train, and those of SBD for the others."""
@@ -183,15 +183,20 @@ class _Voc:
             raise DataError(f"{len(shared)} ids of trainaug are in VOC val: {', '.join(shared)}.")
         masks = _by_id(list_files(source, _OF_SBD), _OF_SBD)
         masks |= {key: self.masks[key] for key in self.ids["train"] if key in self.masks}
-        hint = f"trainaug needs what {source} should hold, masks of train.txt and of val.txt of SBD"
-        return self._pairs(ids, masks, f"{hint}; those of train_noval.txt alone are half of them.")
+        hint = "It needs those of train.txt and val.txt of SBD; train_noval.txt is half of them."
+        return self._pairs(ids, masks, source, hint)
 
-    def _pairs(self, ids: Sequence[str], masks: Mapping[str, File], hint: str) -> list[Pair[File]]:
-        for what, found in (("image", self.images), ("mask", masks)):
+    def _pairs(
+        self, ids: Sequence[str], masks: Mapping[str, File], of_masks: Path, hint: str
+    ) -> list[Pair[File]]:
+        for what, found, source in (
+            ("image", self.images, self.source),
+            ("mask", masks, of_masks),
+        ):
             if missing := sorted(set(ids) - found.keys()):
                 raise DataError(
-                    f"{self.source}: {len(missing)} of {len(ids)} ids have no {what}: "
-                    f"{', '.join(missing)}. {hint}"
+                    f"{source}: {len(missing)} of {len(ids)} ids have no {what}. {hint} They are "
+                    f"{', '.join(missing)}."
                 )
         return [Pair(key, self.images[key], masks[key]) for key in sorted(ids)]
 
