@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 import safetensors
-from safetensors.numpy import save_file
+import safetensors.numpy
 
 from pals_jax.errors import WeightsError
 from pals_jax.models import torch_file
@@ -181,7 +181,10 @@ def save(path: Path, params: Params, statistics: Statistics, metadata: dict[str,
     arrays = to_state_dict(params, statistics)
     temporary = path.with_name(path.name + ".tmp")
     try:
-        save_file(arrays, temporary, {key: json.dumps(value) for key, value in metadata.items()})
+        # Not its `save_file`, whose files nobody else may read.
+        temporary.write_bytes(
+            safetensors.numpy.save(arrays, {k: json.dumps(v) for k, v in metadata.items()})
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

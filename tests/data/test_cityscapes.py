@@ -94,6 +94,15 @@ def test_prepared_data_are_read_where_nothing_can_be_written(config, archives, m
     assert opened(config, archives, "val").ids == ("lindau_000000_000019",)
 
 
+def test_other_archives_than_those_that_were_prepared(config, archives, tmp_path):
+    opened(config, archives, "val")
+    write_images(tmp_path / "leftImg8bit_trainvaltest.zip", CITIES, (512, 1024))
+    with pytest.raises(
+        DataError, match=r"trainvaltest\.zip has \d+ bytes, but .*remove that folder"
+    ):
+        opened(config, tmp_path, "val", data_dir=archives / "prepared")
+
+
 def test_an_interruption_before_the_index(config, archives):
     before = opened(config, archives, "train")
     index = archives / "prepared/pals_jax/cityscapes/semantic_segmentation/1.0.0/pals_jax.json"

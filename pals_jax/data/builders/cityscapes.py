@@ -93,7 +93,8 @@ def open_records(
 
     Args:
       name: "cityscapes" or "cityscapes_coarse"; val has fine labels in both.
-      root: folder of the archives, see INSTRUCTIONS; not looked at where all is prepared.
+      root: folder of the archives, see INSTRUCTIONS. Once all is prepared they may be gone; where
+        they are there, they must be the same.
       data_dir: where TFDS keeps data sets, in which these go to pals_jax/cityscapes; "" for its own
         default.
       split: of the catalogue.
@@ -103,7 +104,8 @@ def open_records(
       The records, and id and digest of each.
 
     Raises:
-      DataError: an archive is missing, cut off or another one, or the disk has too little room.
+      DataError: an archive is missing, cut off or another one, also than that which was prepared, or
+        the disk has too little room.
     """
     coarse = name == "cityscapes_coarse" and split != "val"
     configuration = "semantic_segmentation" + "_extra" * coarse
@@ -118,10 +120,29 @@ def open_records(
     if not (folder / _INDEX).exists():
         with locked(folder.parent):
             if not (folder / _INDEX).exists():
-                write_atomically(folder / _INDEX, json.dumps(_index(builder, configuration)))
-    found = json.loads((folder / _INDEX).read_text())[split]
+                index = {
+                    "archives": _sizes(root, configuration),
+                    "splits": _index(builder, configuration),
+                }
+                write_atomically(folder / _INDEX, json.dumps(index))
+    index = json.loads((folder / _INDEX).read_text())
+    for path, size in _sizes(root, configuration).items():
+        if size != index["archives"].get(path, size):
+            raise DataError(
+                f"{Path(root) / path} has {size} bytes, but {folder} was prepared of one of "
+                f"{index['archives'][path]}: remove that folder, or choose another "
+                "config.data.data_dir."
+            )
+    found = index["splits"][split]
     records = builder.as_data_source(_of_tfds(split))
     return Records(records, ignore), found["ids"], found["digests"]
+
+
+def _sizes(root: str, configuration: str) -> dict[str, int]:
+    """The size of each archive that is there, by its name."""
+    of_images, of_labels, _ = _ARCHIVES[configuration]
+    paths = [Path(root).expanduser() / name for name in (*of_images, of_labels)]
+    return {path.name: path.stat().st_size for path in paths if root and path.is_file()}
 
 
 def _of_tfds(split: str) -> str:
