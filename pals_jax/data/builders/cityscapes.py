@@ -104,7 +104,7 @@ def open_records(
       The records, and id and digest of each.
 
     Raises:
-      DataError: an archive is missing, cut off or another one, also than that which was prepared, or
+      DataError: an archive is missing, cut off or another one, or not the one that was prepared; or
         the disk has too little room.
     """
     coarse = name == "cityscapes_coarse" and split != "val"
