@@ -109,11 +109,11 @@ def open_records(
     """
     coarse = name == "cityscapes_coarse" and split != "val"
     configuration = "semantic_segmentation" + "_extra" * coarse
-    where = Path(data_dir).expanduser() if data_dir else Path(tfds.core.constants.DATA_DIR)
+    where = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     folder = prepare(
         tfds.builder_cls("cityscapes"),
         configuration,
-        str(where.expanduser() / "pals_jax"),
+        str(where / "pals_jax"),
         generate=lambda builder: _generate(builder, root, configuration),
     )
     builder = tfds.builder_from_directory(folder)
@@ -140,9 +140,14 @@ def open_records(
 
 def _sizes(root: str, configuration: str) -> dict[str, int]:
     """The size of each archive that is there, by its name."""
+    there = [path for path in _paths(root, configuration) if root and path.is_file()]
+    return {path.name: path.stat().st_size for path in there}
+
+
+def _paths(root: str, configuration: str) -> list[Path]:
+    """Of the archives, that of labels last."""
     of_images, of_labels, _ = _ARCHIVES[configuration]
-    paths = [Path(root).expanduser() / name for name in (*of_images, of_labels)]
-    return {path.name: path.stat().st_size for path in paths if root and path.is_file()}
+    return [Path(root).expanduser() / name for name in (*of_images, of_labels)]
 
 
 def _of_tfds(split: str) -> str:
@@ -195,9 +200,7 @@ def _check_archives(root: str, configuration: str) -> int:
     """
     if not root:
         raise DataError(f"config.data.root is empty. {INSTRUCTIONS}")
-    folder = Path(root).expanduser()
-    of_images, of_labels, kind = _ARCHIVES[configuration]
-    paths = [folder / name for name in (*of_images, of_labels)]
+    paths, (*_, kind) = _paths(root, configuration), _ARCHIVES[configuration]
     entries = {path: _entries(path) for path in paths}
     frames = r"([^/]+)/[^/]+/([^/]+?_\d{6}_\d{6})_"  # cities as bad-honnef
     images = [_frames(entries[path], rf"leftImg8bit/{frames}leftImg8bit\.png") for path in paths]
