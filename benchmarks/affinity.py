@@ -26,6 +26,7 @@ CASES = {
     "tiled": ({"implementation": "tiled"}, 65536),
     "tiled, same class": ({"implementation": "tiled", "labels": True}, 9216),
     "tiled, τ = 0.01": ({"implementation": "tiled", "temperature": 0.01}, 9216),
+    "tiled, τ = 0.005": ({"implementation": "tiled", "temperature": 0.005}, 9216),
     "linear": ({"implementation": "linear", "similarity": "linear_cosine"}, 262144),
     "linear, same class": (
         {"implementation": "linear", "similarity": "linear_cosine", "labels": True},

@@ -1,5 +1,7 @@
 """Interleaved timing: all cases in turn, again and again, so that a slow minute hits all alike.
 
+Each round has an order of its own: what a case leaves in the caches does not always serve the same.
+
 A row of the output is one case with its median and its ratio to the reference of the same run; on a
 machine whose speed varies only the ratio means something.
 """
@@ -8,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import time
@@ -44,8 +47,9 @@ def compiled(name: str, function: Callable, *arguments) -> tuple[Case, Any]:
 def measure(cases: Sequence[Case], repeats: int) -> dict[str, list[float]]:
     """Seconds of each case in each of so many rounds; one more round warms up."""
     seconds: dict[str, list[float]] = {case.name: [] for case in cases}
+    orders = random.Random(0)
     for number in range(repeats + 1):
-        for case in cases:
+        for case in orders.sample(cases, len(cases)):
             start = time.perf_counter()
             case.run()
             if number > 0:

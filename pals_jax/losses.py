@@ -227,6 +227,8 @@ def _times(a: Float[Array, "b n v"], b: Float[Array, "b v w"]) -> Float[Array, "
 
 
 def _check_same_shape(name: str, array: Array, other_name: str, other: Array) -> None:
+    require_array(name, array)
+    require_array(other_name, other)
     if array.shape != other.shape:
         raise ValueError(
             f"{name} and {other_name} must have one shape, found {array.shape} and {other.shape}"

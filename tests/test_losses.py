@@ -93,6 +93,8 @@ def test_masked_mean():
 def test_shapes_that_differ_are_named():
     with pytest.raises(ValueError, match=r"logits and probs.*\(1, 1, 2, 3\).*\(1, 1, 2, 4\)"):
         losses.soft_cross_entropy(jnp.zeros((1, 1, 2, 3)), jnp.zeros((1, 1, 2, 4)))
+    with pytest.raises(ValueError, match="values must be an array, found list"):
+        losses.masked_mean([1.0], jnp.ones(1))
     with pytest.raises(ValueError, match="values and mask"):
         losses.masked_mean(jnp.zeros(3), jnp.zeros(4))
 

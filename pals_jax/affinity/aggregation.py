@@ -33,9 +33,10 @@ def able(similarity: str, mesh: Mesh | None = None) -> list[str]:
     """The implementations that can do a similarity, on a mesh if one is given, "auto" first.
 
     Raises:
-      ValueError: there is no such similarity.
+      ValueError: there is no such similarity, or the mesh is none.
     """
     kernels.check_similarity(similarity)
+    _check_mesh(mesh)
     return ["auto"] + [
         name
         for name, known in _IMPLEMENTATIONS.items()
@@ -54,7 +55,7 @@ def choose(
     """The implementation that `implementation="auto"` picks, and why.
 
     Args:
-      features: that of `aggregate`; of all arrays only the shape is read, so a
+      features: that of `aggregate`; of all arrays only shape and dtype are read, so a
         `jax.ShapeDtypeStruct` does as well.
       values: likewise.
       similarity: likewise.
@@ -67,7 +68,7 @@ def choose(
     Raises:
       ValueError: an argument has a wrong shape or value.
     """
-    _check_shapes(features, values)
+    _check_arrays(features, values, None, labels, None)
     kernels.check_similarity(similarity)
     _check_mesh(mesh)
     if mesh is not None:
@@ -214,7 +215,7 @@ def aggregate(
     return jnp.where(has_source[..., None], aggregated, 0), has_source
 
 
-def _check_shapes(features, values) -> None:
+def _check_arrays(features, values, valid, labels, correct) -> None:
     for name, array in (("features", features), ("values", values)):
         require_array(name, array)
         if array.ndim != 3:
@@ -229,9 +230,6 @@ def _check_shapes(features, values) -> None:
             f"{values.shape}"
         )
 
-
-def _check_arrays(features, values, valid, labels, correct) -> None:
-    _check_shapes(features, values)
     for name, array in (("features", features), ("values", values)):
         if array.dtype not in (jnp.float32, jnp.bfloat16):
             raise ValueError(

@@ -32,7 +32,7 @@ def affinity_matrix(
     """
     everyone = jnp.arange(features.shape[1])
     rows = everyone if rows is None else rows
-    sources = kernels.directions(features)
+    sources = kernels.directions(features, kernel)
     chosen = sources.map(lambda array: array[:, rows])
     log_weight = kernel.log_weight(kernels.cosine(chosen, sources, kernel))
     row_labels = None if labels is None else labels[:, rows]

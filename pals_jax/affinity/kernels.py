@@ -31,8 +31,12 @@ _BOUNDED_EXPONENT = 64.0
 _BOUNDED_POWER = 4.0
 
 # XLA may add up the products of a cosine from first to last, so that the rounding grows with their
-# number. The longest sum for a slope of log κ of 1, and for any slope.
-_LONGEST_SUM, _SHORTEST_SUM = 12800, 64
+# number. The longest sum for a slope of log κ of 1, and for any slope up to the steepest; above it
+# no sum is short enough.
+_LONGEST_SUM, _SHORTEST_SUM, _STEEPEST = 3200, 64, 100.0
+# Multiples of 2⁻¹¹ have products that are multiples of 2⁻²²: float32 adds them up without rounding
+# as long as sums stay below 4, and those of unit vectors do.
+_COARSE = 2.0**-11
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +85,15 @@ class Kernel:
         return self.similarity != "relu_cosine" or self.power <= _BOUNDED_POWER
 
     @property
-    def longest_sum(self) -> int:
-        """How many products of a cosine to add up at once: the fewer, the more κ magnifies it."""
-        slope = {"exp_cosine": 1 / self.temperature, "relu_cosine": self.power}
-        return max(int(_LONGEST_SUM / slope.get(self.similarity, 1)), _SHORTEST_SUM)
+    def slope(self) -> float:
+        """|d log κ / dc| at c = 1, by which κ magnifies the rounding of a cosine."""
+        slopes = {"exp_cosine": 1 / self.temperature, "relu_cosine": self.power}
+        return slopes.get(self.similarity, 1.0)
+
+    @property
+    def is_steep(self) -> bool:
+        """Whether cosines must be exact to the last digit."""
+        return self.slope > _STEEPEST
 
     def weight(self, cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """κ up to a constant factor, which the normalisation of A cancels; if `is_bounded` only."""
@@ -139,15 +148,33 @@ def unit_features(features: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
     return (wide / jnp.sqrt(jnp.where(squares > 0, squares, 1))).astype(features.dtype)
 
 
+def _coarse(unit: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """The nearest multiples of `_COARSE`."""
+    return jnp.floor(unit / _COARSE + 0.5) * _COARSE  # Triton has no round
+
+
+def _inverse_norm(unit: Float[Array, "*n d"]) -> Float[Array, "*n"]:
+    """1/‖f̂‖ of a vector that is a unit vector but for rounding; of any size for the zero vector.
+
+    With the coarse part g, ‖f̂‖² - 1 = (Σ g² - 1) + Σ (f̂ + g)(f̂ - g): the first is free of
+    rounding and the second is small.
+    """
+    coarse = _coarse(unit)
+    rest = jnp.sum((unit + coarse) * (unit - coarse), axis=-1)
+    return 1 - 0.5 * (jnp.sum(jnp.square(coarse), axis=-1) - 1 + rest)
+
+
 class Directions(NamedTuple):
     """Features whose cosines are wanted.
 
-    float32 features are unit vectors. bfloat16 ones are not normalised, which would round them once
-    more, by more than a small temperature bears; the cosine is divided by their norms instead.
+    float32 features are unit vectors, of which a steep kernel notices that they are rounded.
+    bfloat16 ones are not normalised, which would round them once more, by more than a small
+    temperature bears. The cosine is divided by their norms instead.
 
     Attributes:
       features: [...,D] in the dtype of the input.
-      inverse_norm: [...] float32, 0 for a zero feature; None where `features` are unit vectors.
+      inverse_norm: [...] float32, finite for a zero feature; None where `features` are as good as
+        unit vectors.
     """
 
     features: Float[Array, "*n d"]
@@ -159,10 +186,11 @@ class Directions(NamedTuple):
         return Directions(function(self.features), norm)
 
 
-def directions(features: Float[Array, "b n d"]) -> Directions:
+def directions(features: Float[Array, "b n d"], kernel: Kernel) -> Directions:
     """What `cosine` takes, of features of any scale that are free of NaN."""
     if features.dtype == jnp.float32:
-        return Directions(unit_features(features), None)
+        unit = unit_features(features)
+        return Directions(unit, _inverse_norm(unit) if kernel.is_steep else None)
     wide = features.astype(jnp.float32)
     # A power of two scales without rounding.
     _, exponent = jnp.frexp(jnp.max(jnp.abs(wide), axis=-1, keepdims=True))
@@ -199,21 +227,38 @@ def cosine(rows: Directions, sources: Directions, kernel: Kernel) -> Float[Array
       kernel: κ, of which the exactness depends.
     """
     left, right = rows.features, sources.features
-    width, size = left.shape[-1], kernel.longest_sum
-    total = functools.reduce(
-        jnp.add,
-        [
-            product(
-                "...rd,...sd->...rs",
-                left[..., first : first + size],
-                right[..., first : first + size],
-            )
-            for first in range(0, width, size)
-        ],
-    )
+    products = functools.partial(product, "...rd,...sd->...rs")
+    if kernel.is_steep and left.dtype == jnp.float32:
+        total = exact_products(products, left, right)
+    else:
+        size = max(int(_LONGEST_SUM / kernel.slope), _SHORTEST_SUM)
+        starts = range(0, left.shape[-1], size)
+        sums = [products(left[..., i : i + size], right[..., i : i + size]) for i in starts]
+        while len(sums) > 1:  # in pairs, so that few sums are near 1
+            sums = [functools.reduce(jnp.add, sums[i : i + 2]) for i in range(0, len(sums), 2)]
+        (total,) = sums
     if rows.inverse_norm is None or sources.inverse_norm is None:
         return total
     return total * rows.inverse_norm[..., :, None] * sources.inverse_norm[..., None, :]
+
+
+def exact_products(
+    products, left: Float[Array, "*b r d"], right: Float[Array, "*b s d"]
+) -> Float[Array, "*b r s"]:
+    """f_u·f_v of unit vectors, with no more rounding than that of the result: at three times the
+    cost.
+
+    Each vector f is divided into a coarse part g, whose products float32 adds up without rounding,
+    and a small rest: f_u·f_v = g_u·g_v + f_u·(f_v - g_v) + (f_u - g_u)·g_v.
+
+    Args:
+      products: of two arrays as these.
+      left: of R pixels.
+      right: of S pixels.
+    """
+    left_coarse, right_coarse = _coarse(left), _coarse(right)
+    rest = products(left, right - right_coarse) + products(left - left_coarse, right_coarse)
+    return products(left_coarse, right_coarse) + rest
 
 
 def with_ones(

@@ -78,7 +78,7 @@ def aggregate(
 
     held = kernels.with_ones(values, is_source)
     tiled_labels = None if labels is None else in_tiles(labels)
-    directions = kernels.directions(features).map(in_tiles)
+    directions = kernels.directions(features, kernel).map(in_tiles)
     tiles = _Tiles(directions, in_tiles(held), in_tiles(is_source), tiled_labels)
     way = _by_symmetry if kernel.is_bounded else _by_rows
     add_up = functools.partial(way, kernel=kernel, exclude_self=exclude_self)

@@ -8,6 +8,7 @@ import reference
 from implementations import call, draw, each_implementation, each_implementation_of
 
 from pals_jax import affinity
+from pals_jax.affinity import kernels
 
 each_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 
@@ -153,8 +154,7 @@ def test_bfloat16_features_are_not_rounded_further(
     np.testing.assert_allclose(found, expected, atol=atol)
 
 
-# "pallas" adds up the products of a cosine as the platform does.
-@pytest.mark.parametrize("implementation", ["dense", "tiled"])
+@each_implementation
 @pytest.mark.parametrize("dimension", [256, 1024])
 def test_near_duplicates_are_told_apart_at_small_temperatures(implementation, dimension):
     # Features of one sign, whose products add up to nearly 1: rounding of their sum is largest.
@@ -165,6 +165,37 @@ def test_near_duplicates_are_told_apart_at_small_temperatures(implementation, di
     expected, _ = reference.aggregate(features, values, temperature=0.005)
     found, _ = call(implementation, features, values, temperature=0.005)
     np.testing.assert_allclose(found, expected, atol=3e-5)
+
+
+@pytest.mark.parametrize(("temperature", "atol"), [(0.05, 1e-5), (0.01, 3e-5), (0.005, 1e-5)])
+@pytest.mark.parametrize("same_class", [True, False])
+def test_thousands_of_near_duplicates_that_share_a_strong_channel(temperature, atol, same_class):
+    # The first product is nearly the whole sum, so that each of the others is rounded to its ulp.
+    rng = np.random.default_rng(1)
+    features = np.repeat(rng.normal(size=(1000, 256)), 3, axis=0)
+    features += 1e-3 * rng.normal(size=features.shape)
+    features[:, 0] += 2 * np.sqrt(256)
+    features = features.astype(np.float32)[None]
+    values = np.eye(3, dtype=np.float32)[np.arange(3000) % 3][None]
+    labels = np.arange(3000)[None] // 3 if same_class else None
+    options = {"labels": labels, "temperature": temperature}
+    expected, _ = reference.aggregate(features, values, **options)
+    for implementation in ("dense", "tiled"):
+        found, _ = affinity.aggregate(features, values, implementation=implementation, **options)
+        np.testing.assert_allclose(found, expected, atol=atol)
+
+
+def test_a_steep_kernel_gets_cosines_to_the_last_digit():
+    rng = np.random.default_rng(0)
+    features = np.abs(rng.normal(size=(1, 300, 2000))) + 50 * np.eye(2000)[0]
+    features = jnp.asarray(features, jnp.float32).at[0, 0].set(0)
+    kernel = affinity.Kernel("exp_cosine", 0.005, 1.0)
+    directions = kernels.directions(features, kernel)
+    found = kernels.cosine(directions, directions, kernel)[0]
+    unit = np.asarray(features[0], np.float64)
+    unit[1:] /= np.linalg.norm(unit[1:], axis=1, keepdims=True)
+    # Three roundings to float32, of a sum and two inverse norms, and those of the features.
+    np.testing.assert_allclose(found, unit @ unit.T, rtol=0, atol=1.8e-7)
 
 
 @each_implementation_of(*affinity.SIMILARITIES)

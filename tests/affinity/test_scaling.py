@@ -91,9 +91,10 @@ def test_labels_that_no_source_has_are_no_class():
 
 def test_choose_follows_the_similarity_the_labels_and_the_mesh():
     def choose(pixels, classes=3, labels=False, **options):
-        features, values, index = (
-            jax.ShapeDtypeStruct((2, pixels, *more), jnp.float32) for more in ((8,), (classes,), ())
+        features, values = (
+            jax.ShapeDtypeStruct((2, pixels, channels), jnp.float32) for channels in (8, classes)
         )
+        index = jax.ShapeDtypeStruct((2, pixels), jnp.int32)
         return affinity.choose(features, values, labels=index if labels else None, **options)
 
     plain, reason = choose(1024)
@@ -113,3 +114,7 @@ def test_choose_follows_the_similarity_the_labels_and_the_mesh():
         choose(256, similarity="cosine")
     with pytest.raises(ValueError, match=r"features must have 3 axes .*\(256, 8\)"):
         affinity.choose(jnp.zeros((256, 8)), jnp.zeros((1, 256, 3)))
+    with pytest.raises(ValueError, match=r"labels must have shape \(1, 4\).*found \(1, 3\)"):
+        affinity.choose(jnp.zeros((1, 4, 8)), jnp.zeros((1, 4, 3)), labels=jnp.zeros((1, 3), int))
+    with pytest.raises(ValueError, match=r"mesh must be .* found 3"):
+        affinity.able("uniform", mesh=3)
