@@ -91,7 +91,8 @@ def evaluate_network(
     confusions = [np.zeros((0, num_classes, num_classes), np.int32)]
     calibration, scores = metrics.Calibration.empty(), metrics.ProperScores.empty()
     boundary, trimap = metrics.Boundary.empty(num_classes), metrics.Trimap.empty(num_classes)
-    for batch in inference.padded_batches(checked, shapes, rows, ignore):
+    batches = inference.padded_batches(checked, shapes, rows, ignore)
+    for batch in inference.told(batches, len(examples), "evaluated"):
         image, valid, label = sharding.shard_batch((batch.image, batch.valid, batch.label), mesh)
         counts = count(network, image, valid, label)
         ids += batch.ids
@@ -189,8 +190,10 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     announce(step, examples, config.eval.split)
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
     found = result(evaluation, meta, config, step) | {"data_root": config.data.root}
+    views = Views.of_config(config.eval)
+    parts = (config.eval.split, str(step), _other_data(config, workdir), views.name)
     try:
-        written = write(found, evaluation, workdir, suffix=f"_{config.eval.split}_{step}")
+        written = write(found, evaluation, workdir, suffix="_".join(("", *filter(None, parts))))
     finally:
         print(table(found))  # also where the disk is full
     print("wrote " + ", ".join(map(str, written)))
@@ -204,6 +207,17 @@ def announce(step: int, examples: data.Examples, split: str) -> None:
         "size compiles",
         flush=True,
     )
+
+
+def _other_data(config: ConfigDict, workdir: Path) -> str:
+    """What to call the data in the name of a result; "" for that of the training."""
+    saved, asked = workdir / "config.json", config.data
+    if not saved.exists():
+        return ""
+    trained = configs.load(saved).data
+    if (trained.name, trained.root, trained.images) == (asked.name, asked.root, asked.images):
+        return ""
+    return Path(asked.root).expanduser().resolve().name if asked.root else asked.name
 
 
 def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None:
@@ -307,9 +321,10 @@ def table(found: dict[str, Any]) -> str:
     pixels = np.sum(found["confusion"], axis=1)
     shares = 100 * pixels / max(pixels.sum(), 1)
     boundary = found.get("boundary_iou", {})
+    views = Views.of_result(found.get("views", {})).name
     lines = [
         f"{found['split']}: {found['images']} images at full resolution, "
-        f"checkpoint {found['checkpoint_step']}",
+        f"checkpoint {found['checkpoint_step']}" + f", {views}" * bool(views),
         f"{'class':<{width}}  IoU %  pixels %  boundary IoU %",
     ]
     for (name, value), share in zip(found["iou"].items(), shares, strict=True):

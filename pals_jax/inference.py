@@ -7,6 +7,7 @@ which pixels are real, and the padding changes nothing for them.
 
 import collections
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from ml_collections import ConfigDict
 from pals_jax import data
 from pals_jax.downsample import box_downsample
 from pals_jax.models import Apply
+from pals_jax.progress import format_duration
 from pals_jax.resize import upsample
 from pals_jax.state import Network
 from pals_jax.step import normalise
@@ -33,6 +35,9 @@ _SIZES_TO_MERGE = 64
 
 # Per device and batch: half a gigabyte in float32.
 _PROBABILITIES = 2**27
+
+# Between two lines that tell how far it is.
+_QUIET_SECONDS = 15.0
 
 
 class PaddedBatch(NamedTuple):
@@ -141,6 +146,26 @@ def padded_batches(
             yield _pad(waiting.pop(shape), shape, rows[shape], ignore)
     for shape, rest in waiting.items():
         yield _pad(rest, shape, rows[shape], ignore)
+
+
+def told(batches: Iterable[PaddedBatch], total: int, done: str) -> Iterator[PaddedBatch]:
+    """Passes batches on and tells now and then how many images are done, and the time left.
+
+    Args:
+      batches: done when the next is asked for.
+      total: images in all of them.
+      done: what happened to an image, as "predicted".
+    """
+    start = last = time.monotonic()
+    images = 0
+    for batch in batches:
+        yield batch
+        images += len(batch.ids)
+        now = time.monotonic()
+        if now - last >= _QUIET_SECONDS:
+            left = format_duration((total - images) * (now - start) / images)
+            print(f"{done} {images}/{total} images  ETA {left}", flush=True)
+            last = now
 
 
 def _pad(

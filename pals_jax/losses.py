@@ -75,18 +75,23 @@ def pairwise_similarity_loss(
         L = mean_b 1/(Σ_u m_u)² Σ_uv m_u² m_v² (t_u·t_v - s_u·s_v)²
 
     with t and s the unit features of teacher and student: pair-wise distillation (Liu et al., CVPR
-    2019, arXiv 1903.04197) between pixels instead of pooled regions. With the rows scaled by m,
-    U = T + S and V = T - S, the narrower one padded with zeros, the sum over pairs is
+    2019, arXiv 1903.04197) between pixels instead of pooled regions. With w = m², W = Σ w, means
+    under w, t' = t - t̄ and s' = s - s̄, and since t and s have norm 1, the sum over pairs is
+
+        W² c² + 2 W Σ_u w_u a_u² + Σ_uv w_u w_v (t'_u·t'_v - s'_u·s'_v)²,
+        e_u = |t'_u|² - |s'_u|²,   c = -ē = |t̄|² - |s̄|²,   a_u = ½ (ē - e_u),
+
+    so that nothing large cancels where the features lie around one mean. With their rows scaled by
+    m, U = T' + S' and V = T' - S', the narrower one padded with zeros, the last sum is
 
         ½ (⟨UᵀU, VᵀV⟩ + tr((UᵀV)²)),
 
-    which costs O(N·D²) and, unlike ‖TᵀT‖² - 2‖TᵀS‖² + ‖SᵀS‖², does not cancel in float32 where the
-    directions of the two are close. Where only their cosines agree, as after a rotation, or where a
-    narrower student lacks much of what all pixels of the teacher share, L carries an absolute error
-    of about 10⁻⁸ of either sign, and, where L is 10⁻⁶, its gradient a relative one of some 10⁻³.
-    The identity is ours. Gradients flow into both, by a formula of their own that does not cancel
-    either where the directions are close; stop that of the teacher
-    outside. There is no forward-mode derivative.
+    which costs O(N·D²) and, unlike ‖T'ᵀT'‖² - 2‖T'ᵀS'‖² + ‖S'ᵀS'‖², does not cancel in float32
+    where the directions of the two are close. Where only their cosines agree, as after a rotation,
+    L carries an absolute error of up to about 10⁻⁸ of either sign.
+    The identities are ours. Gradients flow into both, by a formula of their own that does not
+    cancel either where the directions are close; stop that of the teacher outside. There is no
+    forward-mode derivative.
 
     Args:
       teacher: [B,N,D], normalised here.
@@ -128,14 +133,29 @@ def pairwise_similarity_loss(
         return jnp.pad(features, ((0, 0), (0, 0), (0, width - features.shape[-1])))
 
     teacher, student = padded(teacher), padded(student)
-    rows = [affinity.unit_features(features) * mask[..., None] for features in (teacher, student)]
+    rows = [affinity.unit_features(features) for features in (teacher, student)]
     # T - S by value, more exactly than by subtraction; by derivative, the subtraction.
-    apart = _unit_difference(*jax.lax.stop_gradient((teacher, student))) * mask[..., None]
+    apart = _unit_difference(*jax.lax.stop_gradient((teacher, student)))
     plain = rows[0] - rows[1]
     apart = plain + jax.lax.stop_gradient(apart - plain)
+    scale = jnp.maximum(mask, 0)[..., None]
+    weight = jnp.square(scale)
+    total = jnp.sum(weight, axis=1, keepdims=True)
+
+    def mean(array: Float[Array, "b n w"]) -> Float[Array, "b 1 w"]:
+        return jnp.sum(weight * array, axis=1, keepdims=True) / jnp.where(total > 0, total, 1)
+
+    centred = [array - mean(array) for array in (*rows, apart)]
+    longer = jnp.sum((centred[0] + centred[1]) * centred[2], axis=-1, keepdims=True)
+    # |t|² - |s|², which is 0 but for zero features.
+    nonzero = [jnp.any(x != 0, axis=-1, keepdims=True) for x in (teacher, student)]
+    excess = nonzero[0].astype(jnp.float32) - nonzero[1]
+    of_means = mean(excess - longer)
+    of_pixels = 0.5 * (excess - longer - of_means)
+    per_image = jnp.square(total * of_means) + 2 * total**2 * mean(jnp.square(of_pixels))
+    per_image = per_image[:, 0, 0] + _squared_differences(*(scale * array for array in centred))
     mass = jnp.sum(mask, axis=1)
-    per_image = _squared_differences(*rows, apart) / jnp.where(mass > 0, mass, 1) ** 2
-    return masked_mean(per_image, ~(mass <= 0))
+    return masked_mean(per_image / jnp.where(mass > 0, mass, 1) ** 2, ~(mass <= 0))
 
 
 def _unit_difference(

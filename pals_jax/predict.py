@@ -129,7 +129,8 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     print(f"predicting {len(examples)} images; the first of each size compiles", flush=True)
     Image.fromarray(visualize.legend(meta.classes, meta.palette)).save(output / "legend.png")
     written = 0
-    for batch in inference.padded_batches(stream, shapes, rows, meta.ignore):
+    batches = inference.padded_batches(stream, shapes, rows, meta.ignore)
+    for batch in inference.told(batches, len(examples), "predicted"):
         image, valid = sharding.shard_batch((batch.image, batch.valid), mesh)
         classes = np.asarray(classify(network, image, valid))
         for i, (name, (height, width)) in enumerate(zip(batch.ids, batch.sizes, strict=True)):
@@ -146,10 +147,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
                 Image.fromarray(picture).save(path, compress_level=1)
             if submission is not None:
                 submission.add(name, classes[i, :height, :width])
-        tenth = 10 * written // len(examples)
         written += len(batch.ids)
-        if 10 * written // len(examples) > tenth:
-            print(f"predicted {written}/{len(examples)} images", flush=True)
     if written:
         print("wrote " + ", ".join(_printable(output / name) for name in (*KINDS, "legend.png")))
     if submission is not None and written:

@@ -8,8 +8,8 @@ padded at the right and the bottom, each has the views that it would have withou
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,26 @@ class Views(NamedTuple):
         if not window:
             return cls(scales=scales, flip=config.flip)
         return cls((window[0], window[1]), (stride[0], stride[1]), scales, config.flip)
+
+    @classmethod
+    def of_result(cls, found: Mapping[str, Any]) -> "Views":
+        """Those that a result tells, whose tuples JSON made lists."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in found.items()
+        }
+        return cls(**values)
+
+    @property
+    def name(self) -> str:
+        """For a file or a heading, as "scales0.5-1_flip"; "" for the whole image as it is."""
+        parts = []
+        if self.window is not None and self.stride is not None:
+            (height, width), (rows, columns) = self.window, self.stride
+            parts.append(f"windows{height}x{width}by{rows}x{columns}")
+        if self.scales != (1.0,):
+            parts.append("scales" + "-".join(f"{scale:g}" for scale in self.scales))
+        return "_".join(parts + ["flip"] * self.flip)
 
     def average(self, predict: Predict) -> Predict:
         """Windows of the mirror image of each scale, as the field does it."""

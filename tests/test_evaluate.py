@@ -287,3 +287,24 @@ def test_images_that_were_trained_on_are_no_other_split(
         evaluate.evaluate(config, tmp_path)
     (tmp_path / "config.json").unlink()  # a checkpoint is enough
     assert evaluate.evaluate(config, tmp_path)["images"] == 2
+
+
+def test_results_of_other_views_and_data_have_names_of_their_own(
+    network, tmp_path, monkeypatch, capsys
+):
+    source = source_of_two(np.zeros((32, 32, 1), np.uint8))
+    monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
+    monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
+    monkeypatch.setattr(evaluate, "evaluate_network", lambda *_: EVALUATION)
+    config = configs.default_config()
+    config.data.update(name="segmentation_folder", root="photos", classes=CLASSES)
+    configs.save(configs.resolve(config), tmp_path / "config.json")
+    evaluate.evaluate(configs.resolve(config), tmp_path)
+    config.data.root = "elsewhere/field"
+    config.eval.update(scales=(0.5, 1.0), flip=True)
+    evaluate.evaluate(configs.resolve(config), tmp_path)
+    names = {path.name for path in tmp_path.glob("result_*.json")}
+    assert names == {"result_val_4.json", "result_val_4_field_scales0.5-1_flip.json"}
+    told = capsys.readouterr().out
+    assert "val: 2 images at full resolution, checkpoint 4\n" in told
+    assert "val: 2 images at full resolution, checkpoint 4, scales0.5-1_flip\n" in told

@@ -188,9 +188,9 @@ def test_pairwise_similarity_has_a_second_derivative():
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("mean", [0, 5])
+@pytest.mark.parametrize("mean", [0, 5, 20])  # which a narrower student lacks a part of
 @pytest.mark.parametrize("distance", [1, 1e-1, 1e-2, 1e-3])
-@pytest.mark.parametrize(("width", "student_width"), [(24, 10), (10, 24)])
+@pytest.mark.parametrize(("width", "student_width"), [(24, 10), (10, 24), (24, 23)])
 def test_pairwise_similarity_of_different_widths(width, student_width, distance, mean):
     teacher, student, mask = draw_pair(
         distance, width=width, student_width=student_width, mean=mean
@@ -242,9 +242,18 @@ def test_pairwise_similarity_skips_masked_pixels_and_images_without_any():
 def test_pairwise_similarity_of_equal_and_of_zero_features():
     teacher, _, mask = draw_pair(0)
     assert float(losses.pairwise_similarity_loss(teacher, 3 * teacher, mask)) < 1e-10
-    gradient = jax.grad(losses.pairwise_similarity_loss, argnums=1)(
-        teacher, np.zeros_like(teacher), mask
+    student = np.array(teacher)
+    student[:, ::3] = 0
+    unit = [
+        x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9) * mask[..., None]
+        for x in (teacher, student)
+    ]
+    squares = (unit[0] @ unit[0].mT - unit[1] @ unit[1].mT) ** 2
+    expected = np.mean(squares.sum((1, 2)) / mask.sum(1) ** 2)
+    value, gradient = jax.value_and_grad(losses.pairwise_similarity_loss, argnums=1)(
+        teacher, student, mask
     )
+    assert float(value) == pytest.approx(expected, rel=1e-5)
     assert np.isfinite(gradient).all()
 
 

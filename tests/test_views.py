@@ -1,5 +1,7 @@
 """Views average what each of them would give alone, and padding changes none of them."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -179,3 +181,16 @@ def test_views_are_divided_over_devices_without_a_change():
     placed = jax.device_put((image, everywhere(image)), jax.NamedSharding(mesh, jax.P("data")))
     average = jax.jit(ALL.average(blur))
     np.testing.assert_allclose(average(*placed), average(image, everywhere(image)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "name"),
+    [
+        (views.Views(), ""),
+        (views.Views(flip=True), "flip"),
+        (views.Views((8, 16), (4, 8), (0.5, 1.0), flip=False), "windows8x16by4x8_scales0.5-1"),
+    ],
+)
+def test_names_tell_views_apart(chosen, name):
+    assert chosen.name == name
+    assert views.Views.of_result(json.loads(json.dumps(chosen._asdict()))) == chosen

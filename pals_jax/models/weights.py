@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ _NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": 
 
 # What a backbone has no use for: the classifier of ImageNet, and PyTorch's count of batches.
 _NOT_TAKEN = re.compile(r"fc\.(weight|bias)|.*\.num_batches_tracked")
+
+_STEM = "conv1.weight"
 
 _BACKBONE = "backbone."  # in a state dict of a whole network
 _PARALLEL = "module."  # in one of PyTorch's DataParallel
@@ -234,7 +236,8 @@ def _check_same(
     if only_given or only_wanted or shapes:
         raise WeightsError(
             f"{path} is of another network than config.model.name and config.model.width: its "
-            f"stages have {_depths(given)} blocks, those of the backbone {_depths(wanted)}\n"
+            f"stages have {_layout({name: array.shape for name, array in given.items()})}, those "
+            f"of the backbone {_layout(wanted)}\n"
             f"  only in the file ({len(only_given)}): {_some(only_given)}\n"
             f"  only in the backbone ({len(only_wanted)}): {_some(only_wanted)}\n"
             f"  of another shape, in the file and in the backbone ({len(shapes)}): {_some(shapes)}"
@@ -247,11 +250,12 @@ def _check_same(
         )
 
 
-def _depths(names: Iterable[str]) -> str:
-    """How many blocks each stage has, as "3, 4, 6, 3"."""
-    found = [re.match(r"layer(\d)\.(\d+)\.", name) for name in names]
+def _layout(shapes: dict[str, tuple[int, ...]]) -> str:
+    """How many blocks each stage has, and the width: "3, 4, 6, 3 blocks of width 64"."""
+    found = [re.match(r"layer(\d)\.(\d+)\.", name) for name in shapes]
     stages = collections.Counter(stage for stage, _ in {m.groups() for m in found if m})
-    return ", ".join(str(stages[stage]) for stage in sorted(stages)) or "no"
+    blocks = ", ".join(str(stages[stage]) for stage in sorted(stages)) or "no"
+    return f"{blocks} blocks" + f" of width {shapes[_STEM][0]}" * bool(shapes.get(_STEM))
 
 
 def _kind(array: np.ndarray) -> Any:

@@ -130,11 +130,17 @@ def test_half_precision_is_widened(published, tmp_path):
         (
             "resnet34",
             {},
-            r"its stages have 2, 2, 2, 2 blocks, those of the backbone 3, 4, 6, 3\n.*only in the "
-            r"file \(0\): none\n.*only in the backbone \(80\): layer1\.2\.bn1\.bias, .*60 more\)\n",
+            r"its stages have 2, 2, 2, 2 blocks of width 4, those of the backbone 3, 4, 6, 3 "
+            r"blocks of width 4\n.*only in the file \(0\): none\n.*only in the backbone \(80\): "
+            r"layer1\.2\.bn1\.bias, .*60 more\)\n",
         ),
         ("resnet50", {}, r"only in the backbone .*layer1\.0\.conv3\.weight"),
-        ("resnet18", {"width": 8}, r"\(0\): none\n.*\(0\): none\n.*bn1\.bias \(4,\) and \(8,\)"),
+        (
+            "resnet18",
+            {"width": 8},
+            r"blocks of width 4, .* of width 8\n.*\(0\): none\n.*\(0\): none\n.*bn1\.bias "
+            r"\(4,\) and \(8,\)",
+        ),
     ],
 )
 def test_another_network_is_refused_with_both_sides(published, name, options, message):

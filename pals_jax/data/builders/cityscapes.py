@@ -32,7 +32,9 @@ registration, not unpacked:
 for cityscapes_coarse also
   leftImg8bit_trainextra.zip (44 GB, MD5 9167a331a158ce3e8989e166c95d56d4) and
   gtCoarse.zip (1.3 GB, MD5 1c7b95c84b1d36cc59a9194d8e5b989f);
-its val has the fine labels, on which all report."""
+its val has the fine labels, on which all report. To prepare them takes room in
+config.data.data_dir for twice what they hold, 23 or 114 GB, half of it for good; then the archives
+may go."""
 
 # For each configuration of the builder: the archives of images, that of labels, and what its
 # folders and files are called after.

@@ -36,7 +36,8 @@ for trainaug also one of
   {SBD} (MD5 82b4d87ceb2ed10f6038a1cba92111cb), from
   https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/{SBD},
   or what it unpacks to, benchmark_RELEASE;
-  {AUG}, or the folder SegmentationClassAug: the same masks as PNGs."""
+  {AUG}, or the folder SegmentationClassAug: the same masks as PNGs.
+They stay there: what was prepared of them is found by their sizes and times."""
 
 AUGMENTED = "trainaug"
 
