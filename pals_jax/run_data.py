@@ -62,6 +62,7 @@ def open_data(config: ConfigDict) -> RunData:
     evaluation = data.open_evaluation(config.data, config.eval.split)
     train = data.open_training(config.data)
     _check_apart(dataset, train, evaluation, config)
+    require_labels(f"config.data.train_split = {config.data.train_split!r}", train, dataset.ignore)
     dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()
     augmentation = data.Augmentation(
         crop=tuple(config.data.crop_size),
@@ -126,7 +127,7 @@ def require_labels(where: str, examples: data.Examples, ignore: int) -> None:
     if not any((label != ignore).any() for label in every):  # mostly ends with the first
         raise data.DataError(
             f"{where}: none of the {len(examples)} images has a label, so that there is nothing to "
-            "report on. Choose another config.eval.split; --mode=predict needs no labels"
+            "learn or to report on. Choose another split; --mode=predict needs no labels"
         )
 
 

@@ -95,6 +95,18 @@ def test_more_workers_than_the_machine_bears_are_refused():
         run_data.open_data(configs.resolve(config))
 
 
+def test_a_training_split_without_labels_is_refused(monkeypatch):
+    void = {"image": np.zeros((8, 8, 3), np.uint8), "label": np.full((8, 8, 1), 255, np.uint8)}
+
+    def source(name):
+        return data.Source([name], [(8, 8)], "0", [void | {"id": name.encode()}], [0])
+
+    monkeypatch.setattr(data, "open_training", lambda *_: source("a"))
+    monkeypatch.setattr(data, "open_evaluation", lambda *_: source("b"))
+    with pytest.raises(data.DataError, match=r"train_split = 'train': none of the 1 images has"):
+        run_data.open_data(configs.resolve(configs.default_config()))
+
+
 def test_one_folder_for_all_splits_is_refused_as_evaluation():
     config = configs.default_config()
     config.data.update(name="segmentation_folder", root="x", classes=("a", "b"))
