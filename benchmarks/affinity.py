@@ -27,6 +27,7 @@ CASES = {
     "tiled, same class": ({"implementation": "tiled", "labels": True}, 9216),
     "tiled, τ = 0.01": ({"implementation": "tiled", "temperature": 0.01}, 9216),
     "tiled, τ = 0.005": ({"implementation": "tiled", "temperature": 0.005}, 9216),
+    "tiled, relu_cosine": ({"implementation": "tiled", "similarity": "relu_cosine"}, 9216),
     "linear": ({"implementation": "linear", "similarity": "linear_cosine"}, 262144),
     "linear, same class": (
         {"implementation": "linear", "similarity": "linear_cosine", "labels": True},
@@ -70,6 +71,8 @@ def check(found, features, values, labels, rows, **options) -> float:
     cosine = unit[rows] @ unit.T
     if similarity == "exp_cosine":
         weight = np.exp((cosine - 1) / options.get("temperature", 0.1))
+    elif similarity == "relu_cosine":
+        weight = np.maximum(cosine, 0)
     else:
         weight = (1 + cosine) / 2
     if labels is not None:

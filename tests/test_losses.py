@@ -239,6 +239,20 @@ def test_pairwise_similarity_skips_masked_pixels_and_images_without_any():
     assert float(losses.pairwise_similarity_loss(teacher, student, jnp.zeros((2, 50)))) == 0
 
 
+@pytest.mark.parametrize("distance", [1e-1, 1e-3])
+def test_zero_features_of_the_student_leave_its_other_gradients_exact(distance):
+    teacher, student, mask = draw_pair(distance, mean=20)
+    mask[:] = 1
+    student[:, ::7] = 0
+    gradient = jax.grad(losses.pairwise_similarity_loss, argnums=1)(teacher, student, mask)
+    # Pairs with a zero feature do not depend on the student's others.
+    rest = [i for i in range(50) if i % 7]
+    _, (_, expected) = pairwise_in_float64(teacher[:, rest], student[:, rest], mask[:, rest])
+    expected *= (len(rest) / 50) ** 2
+    error = np.linalg.norm(gradient[:, rest] - expected)
+    assert error <= 1e-4 * np.linalg.norm(expected)
+
+
 def test_pairwise_similarity_of_equal_and_of_zero_features():
     teacher, _, mask = draw_pair(0)
     assert float(losses.pairwise_similarity_loss(teacher, 3 * teacher, mask)) < 1e-10

@@ -7,6 +7,9 @@ from jaxtyping import Array, Bool, Float, Int
 from pals_jax.affinity import kernels
 from pals_jax.affinity.kernels import Kernel
 
+# Sources to add up at once: XLA may do so one by one, with all their roundings.
+_LONGEST_SUM = 1024
+
 
 def affinity_matrix(
     features: Float[Array, "b n d"],
@@ -59,4 +62,9 @@ def aggregate(
     """Aggregates `values` by the whole affinity matrix; see `pals_jax.affinity.aggregate`."""
     del tile_size, mesh  # the matrix is one tile
     matrix, served = affinity_matrix(features, is_source, labels, kernel, exclude_self=exclude_self)
-    return kernels.product("brs,bsk->brk", matrix, values), served
+    aggregated = kernels.in_short_sums(
+        lambda part: kernels.product("brs,bsk->brk", matrix[..., part], values[:, part]),
+        values.shape[1],
+        _LONGEST_SUM,
+    )
+    return aggregated, served

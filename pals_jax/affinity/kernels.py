@@ -8,6 +8,7 @@ that a small temperature or a large power never underflows a whole row to zero.
 import dataclasses
 import functools
 import numbers
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -31,9 +32,9 @@ _BOUNDED_EXPONENT = 64.0
 _BOUNDED_POWER = 4.0
 
 # XLA may add up the products of a cosine from first to last, so that the rounding grows with their
-# number. The longest sum for a slope of log κ of 1, and for any slope up to the steepest; above it
-# no sum is short enough.
-_LONGEST_SUM, _SHORTEST_SUM, _STEEPEST = 3200, 64, 100.0
+# number: at worst, all small ones are lost in a large one. The longest sum at τ = 1, and the
+# shortest worth its while; below the temperature for which it would be, cosines are exact.
+_LONGEST_SUM, _SHORTEST_SUM, _LEAST_ROUNDED_TEMPERATURE = 1280, 64, 0.01
 # Multiples of 2⁻¹¹ have products that are multiples of 2⁻²²: float32 adds them up without rounding
 # as long as sums stay below 4, and those of unit vectors do.
 _COARSE = 2.0**-11
@@ -85,15 +86,20 @@ class Kernel:
         return self.similarity != "relu_cosine" or self.power <= _BOUNDED_POWER
 
     @property
-    def slope(self) -> float:
-        """|d log κ / dc| at c = 1, by which κ magnifies the rounding of a cosine."""
-        slopes = {"exp_cosine": 1 / self.temperature, "relu_cosine": self.power}
-        return slopes.get(self.similarity, 1.0)
+    def is_steep(self) -> bool:
+        """Whether κ magnifies the rounding of a cosine so much that it must be exact.
+
+        |d log κ / dc| is 1/τ for exp_cosine and power/c, without bound, for relu_cosine.
+        """
+        if self.similarity == "exp_cosine":
+            return self.temperature < _LEAST_ROUNDED_TEMPERATURE
+        return self.similarity == "relu_cosine"
 
     @property
-    def is_steep(self) -> bool:
-        """Whether cosines must be exact to the last digit."""
-        return self.slope > _STEEPEST
+    def longest_sum(self) -> int:
+        """How many products of a cosine to add up at once, where it need not be exact."""
+        temperature = self.temperature if self.similarity == "exp_cosine" else 1.0
+        return max(int(_LONGEST_SUM * temperature), _SHORTEST_SUM)
 
     def weight(self, cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """κ up to a constant factor, which the normalisation of A cancels; if `is_bounded` only."""
@@ -231,15 +237,24 @@ def cosine(rows: Directions, sources: Directions, kernel: Kernel) -> Float[Array
     if kernel.is_steep and left.dtype == jnp.float32:
         total = exact_products(products, left, right)
     else:
-        size = max(int(_LONGEST_SUM / kernel.slope), _SHORTEST_SUM)
-        starts = range(0, left.shape[-1], size)
-        sums = [products(left[..., i : i + size], right[..., i : i + size]) for i in starts]
-        while len(sums) > 1:  # in pairs, so that few sums are near 1
-            sums = [functools.reduce(jnp.add, sums[i : i + 2]) for i in range(0, len(sums), 2)]
-        (total,) = sums
+        total = in_short_sums(
+            lambda part: products(left[..., part], right[..., part]),
+            left.shape[-1],
+            kernel.longest_sum,
+        )
     if rows.inverse_norm is None or sources.inverse_norm is None:
         return total
     return total * rows.inverse_norm[..., :, None] * sources.inverse_norm[..., None, :]
+
+
+def in_short_sums(
+    sum_of: Callable[[slice], Float[Array, "*shape"]], length: int, longest: int
+) -> Float[Array, "*shape"]:
+    """Σ over [0, length) from sums of at most so many terms, which are added in pairs."""
+    sums = [sum_of(slice(start, start + longest)) for start in range(0, length, longest)]
+    while len(sums) > 1:
+        sums = [functools.reduce(jnp.add, sums[i : i + 2]) for i in range(0, len(sums), 2)]
+    return sums[0]
 
 
 def exact_products(

@@ -31,6 +31,8 @@ PIXELS_PER_SUM = 10
 _LEAST_MEAN = 0.1
 _LEAST_TO_SELF = 0.1
 
+_LEAST_WIDTH = 8
+
 
 def aggregate(
     features: Float[Array, "b n d"],
@@ -53,6 +55,8 @@ def aggregate(
     """
     features, values = features.astype(jnp.float32), values.astype(jnp.float32)
     unit = kernels.unit_features(features)
+    # XLA on a CPU adds up the pixels of a very thin product one by one, with all their roundings.
+    unit = jnp.pad(unit, ((0, 0), (0, 0), (0, max(0, _LEAST_WIDTH - unit.shape[-1]))))
     is_cosine = kernel.similarity == "linear_cosine"
     held = kernels.with_ones(values, is_source)
 

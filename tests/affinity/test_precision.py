@@ -185,6 +185,46 @@ def test_thousands_of_near_duplicates_that_share_a_strong_channel(temperature, a
         np.testing.assert_allclose(found, expected, atol=atol)
 
 
+@pytest.mark.parametrize("temperature", [0.1, 0.05])
+@pytest.mark.parametrize("dimension", [256, 512])
+def test_small_products_are_not_lost_in_a_large_one(temperature, dimension):
+    # Each is below half an ulp of the first.
+    sign = np.where(np.arange(96) % 2 == 0, 1, -1)[:, None]
+    features = 1.7e-4 * sign * np.ones((96, dimension))
+    features[:, 0] = 1
+    features = features.astype(np.float32)[None]
+    values = np.eye(2, dtype=np.float32)[np.arange(96) % 2][None]
+    expected, _ = reference.aggregate(features, values, temperature=temperature)
+    for implementation in ("dense", "tiled"):
+        found, _ = call(implementation, features, values, temperature=temperature)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@each_implementation_of("relu_cosine")
+@pytest.mark.parametrize("power", [1, 4])
+def test_small_cosines_of_terms_that_cancel(implementation, similarity, power):
+    features = np.zeros((1, 3, 2048), np.float32)
+    features[0, :, 1:-2] = 1.2e-4 * np.array([[1], [1], [-1]])
+    features[0, :, [0, -2, -1]] = [[1, 1, 1], [1, -1, -1], [0.1, 0.1, 0.1]]
+    values = np.eye(3, dtype=np.float32)[None]
+    options = {"similarity": similarity, "power": power}
+    expected, _ = reference.aggregate(features, values, **options)
+    found, _ = call(implementation, features, values, **options)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@each_implementation_of("linear_cosine")
+def test_thousands_of_equal_thin_features(implementation, similarity):
+    if implementation == "pallas":
+        pytest.skip("interpreted, which takes minutes")
+    features = np.ones((1, 8192, 2), np.float32)
+    values = np.stack([np.full((1, 8192), share, np.float32) for share in (0.9999, 0.0001)], -1)
+    found, _ = affinity.aggregate(
+        features, values, similarity=similarity, implementation=implementation
+    )
+    np.testing.assert_allclose(found, values, atol=1e-5)
+
+
 def test_a_steep_kernel_gets_cosines_to_the_last_digit():
     rng = np.random.default_rng(0)
     features = np.abs(rng.normal(size=(1, 300, 2000))) + 50 * np.eye(2000)[0]
