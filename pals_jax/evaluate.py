@@ -186,12 +186,17 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     step, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
     examples = open_examples(config, meta)
     _check_unseen(examples.ids, config, workdir)
-    require_labels(f"config.eval.split = {config.eval.split!r}", examples, meta.ignore)
     announce(step, examples, config.eval.split)
+    require_labels(f"config.eval.split = {config.eval.split!r}", examples, meta.ignore)
     evaluation = evaluate_network(apply, network, examples, meta, config.eval, mesh)
     found = result(evaluation, meta, config, step) | {"data_root": config.data.root}
     views = Views.of_config(config.eval)
-    parts = (config.eval.split, str(step), _other_data(config, workdir), views.name)
+    parts = (
+        config.eval.split,
+        str(step),
+        _other_data(config, examples.data_hash, workdir),
+        views.name,
+    )
     try:
         written = write(found, evaluation, workdir, suffix="_".join(("", *filter(None, parts))))
     finally:
@@ -209,15 +214,17 @@ def announce(step: int, examples: data.Examples, split: str) -> None:
     )
 
 
-def _other_data(config: ConfigDict, workdir: Path) -> str:
+def _other_data(config: ConfigDict, data_hash: str, workdir: Path) -> str:
     """What to call the data in the name of a result; "" for that of the training."""
     saved, asked = workdir / "config.json", config.data
     if not saved.exists():
         return ""
     trained = configs.load(saved).data
-    if (trained.name, trained.root, trained.images) == (asked.name, asked.root, asked.images):
+    fields = ("name", "root", "images", "masks", "palette_masks")
+    if all(trained[field] == asked[field] for field in fields):
         return ""
-    return Path(asked.root).expanduser().resolve().name if asked.root else asked.name
+    folder = Path(asked.root).expanduser().resolve().name if asked.root else asked.name
+    return f"{folder}-{data_hash[:6]}"  # folders of one name may hold other images
 
 
 def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None:
@@ -231,7 +238,9 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
     drawn_from = asked.train_split if split == data.DEV else split
     if (
         split != trained.train_split
-        and (trained.name, trained.root, trained.images) == (asked.name, asked.root, asked.images)
+        and trained.name == asked.name
+        # Ids of a benchmark are its own; those of a folder belong to it.
+        and (not images or (trained.root, trained.images) == (asked.root, asked.images))
         # In a folder of its own, an image may have the name of another that was trained on.
         and (one_folder or drawn_from == trained.train_split)
         and (seen := set(ids) & set(listed.read_text().splitlines()))

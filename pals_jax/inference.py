@@ -151,21 +151,26 @@ def padded_batches(
 def told(batches: Iterable[PaddedBatch], total: int, done: str) -> Iterator[PaddedBatch]:
     """Passes batches on and tells now and then how many images are done, and the time left.
 
+    The first batch compiles, so its time does not count.
+
     Args:
       batches: done when the next is asked for.
       total: images in all of them.
       done: what happened to an image, as "predicted".
     """
-    start = last = time.monotonic()
-    images = 0
+    started = last = time.monotonic()
+    images = compiled = 0
     for batch in batches:
         yield batch
         images += len(batch.ids)
         now = time.monotonic()
         if now - last >= _QUIET_SECONDS:
-            left = format_duration((total - images) * (now - start) / images)
-            print(f"{done} {images}/{total} images  ETA {left}", flush=True)
+            rate = (images - compiled) / (now - started)
+            left = f"  ETA {format_duration((total - images) / rate)}" if rate else ""
+            print(f"{done} {images}/{total} images{left}", flush=True)
             last = now
+        if not compiled:  # by the first batch
+            started, compiled = now, images
 
 
 def _pad(

@@ -1,5 +1,6 @@
 """Command line: `python -m pals_jax.main --config=FILE --workdir=DIR [--mode=MODE]`."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -53,8 +54,9 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(stop.exit_code)
     except KeyboardInterrupt as stop:
         signum = stop.args[0] if stop.args else signal.SIGINT
-        print(f"interrupted{going_on}")
-        sys.exit(128 + signum)
+        print(f"interrupted{going_on}", flush=True)
+        # Not sys.exit: XLA's threads may be compiling still, which crashes when Python is gone.
+        os._exit(128 + signum)
     except _EXPLAINED as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:

@@ -87,7 +87,9 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     workdir = Path(workdir).expanduser()
     _, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
     images = Path(config.predict.images).expanduser().resolve()
+    views = Views.of_config(config.eval)
     name = images.name if config.predict.images else config.eval.split
+    name = "_".join(filter(None, (name, views.name)))
     output = Path(config.predict.output or workdir / "predictions" / name).expanduser()
     if config.predict.images and output.resolve().is_relative_to(images):
         raise data.DataError(
@@ -104,6 +106,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     submission = None
     if config.predict.submission:
         submission = Submission(config.predict.submission, output, meta.classes)
+        submission.check(examples.ids)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -119,7 +122,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
             meta.model["mean"],
             meta.model["std"],
             meta.downsample,
-            Views.of_config(config.eval),
+            views,
         )
         return jnp.argmax(probs, axis=-1)
 

@@ -3,7 +3,7 @@
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,6 +90,16 @@ class Submission:
         self.archive = folder / self._format.archive
         self._added: set[Path] = set()
 
+    def check(self, names: Iterable[str]) -> None:
+        """Looks whether images of these names can be added, before hours of predictions.
+
+        Raises:
+          DataError: a name is none of the benchmark, or two images have the same.
+        """
+        claimed: set[Path] = set()
+        for name in names:
+            self._claim(name, claimed)
+
     def add(self, name: str, classes: Int[np.ndarray, "h w"]) -> None:
         """Writes the prediction of an image.
 
@@ -100,6 +110,12 @@ class Submission:
         Raises:
           DataError: the name is none of the benchmark, or an image before had the same.
         """
+        path = self._claim(name, self._added)
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        self._format.encode(classes).save(self.folder / path)
+
+    def _claim(self, name: str, claimed: set[Path]) -> Path:
+        """The path of an image, which joins those that are claimed."""
         base = Path(name).name.removesuffix("_leftImg8bit")
         if not re.fullmatch(self._format.name, base):
             raise DataError(
@@ -107,14 +123,13 @@ class Submission:
                 "split or a folder of the benchmark"
             )
         path = Path(self._format.path(base))
-        if path in self._added:
+        if path in claimed:
             raise DataError(
                 f"{name}: another image has the same file name, {path.name} in "
                 f"{self.archive.name}; predict one folder or split of the benchmark"
             )
-        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        self._format.encode(classes).save(self.folder / path)
-        self._added.add(path)
+        claimed.add(path)
+        return path
 
     def close(self) -> None:
         """Packs what was added, and nothing that an earlier prediction left."""

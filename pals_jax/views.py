@@ -135,7 +135,7 @@ def over_scales(predict: Predict, scales: Sequence[float]) -> Predict:
         def at(scale: float) -> Array:
             if scale == 1:
                 return predict(images, valid)
-            size = tuple(math.ceil(length * scale) for length in valid.shape[1:])
+            size = tuple(math.ceil(length * scale - 1e-6) for length in valid.shape[1:])
             rows, columns = (
                 jnp.minimum(jnp.arange(length) / scale, whole - 1).astype(int)
                 for length, whole in zip(size, valid.shape[1:], strict=True)

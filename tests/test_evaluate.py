@@ -289,6 +289,21 @@ def test_images_that_were_trained_on_are_no_other_split(
     assert evaluate.evaluate(config, tmp_path)["images"] == 2
 
 
+def test_moving_a_benchmark_does_not_hide_that_its_images_were_trained_on(
+    network, tmp_path, monkeypatch
+):
+    source = source_of_two(np.zeros((32, 32, 1), np.uint8))
+    monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
+    monkeypatch.setattr(evaluate, "open_examples", lambda *_: source)
+    config = configs.default_config()
+    config.data.update(name="voc2012", root="downloads")
+    configs.save(configs.resolve(config), tmp_path / "config.json")
+    (tmp_path / "ids.txt").write_text("b\nc\n")
+    config.data.root, config.eval.split = "elsewhere", "trainval"
+    with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'b' of"):
+        evaluate.evaluate(configs.resolve(config), tmp_path)
+
+
 def test_results_of_other_views_and_data_have_names_of_their_own(
     network, tmp_path, monkeypatch, capsys
 ):
@@ -304,7 +319,7 @@ def test_results_of_other_views_and_data_have_names_of_their_own(
     config.eval.update(scales=(0.5, 1.0), flip=True)
     evaluate.evaluate(configs.resolve(config), tmp_path)
     names = {path.name for path in tmp_path.glob("result_*.json")}
-    assert names == {"result_val_4.json", "result_val_4_field_scales0.5-1_flip.json"}
+    assert names == {"result_val_4.json", "result_val_4_field-0123_scales0.5-1_flip.json"}
     told = capsys.readouterr().out
     assert "val: 2 images at full resolution, checkpoint 4\n" in told
     assert "val: 2 images at full resolution, checkpoint 4, scales0.5-1_flip\n" in told

@@ -87,5 +87,5 @@ def test_how_far_it_is_is_told_now_and_then(monkeypatch, capsys):
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     assert list(inference.told(batches, 6, "evaluated")) == batches
     assert capsys.readouterr().out == (
-        "evaluated 3/6 images  ETA 0:20\nevaluated 6/6 images  ETA 0:00\n"
+        "evaluated 3/6 images  ETA 0:30\nevaluated 6/6 images  ETA 0:00\n"
     )

@@ -63,6 +63,16 @@ def test_images_of_other_names_are_refused(tmp_path, benchmark, classes, name):
         submission.add(name, np.zeros((2, 2), int))
 
 
+def test_names_are_looked_at_before_any_prediction(tmp_path):
+    submission = Submission("voc2012", tmp_path, VOC)
+    submission.check(["2008_000006", "2008_000007"])
+    with pytest.raises(DataError, match="notes: images of voc2012 are named"):
+        submission.check(["2008_000006", "notes"])
+    with pytest.raises(DataError, match="b/2008_000006: another image has"):
+        submission.check(["a/2008_000006", "b/2008_000006"])
+    submission.add("2008_000006", np.zeros((2, 2), int))
+
+
 def test_two_images_of_one_name_are_refused(tmp_path):
     submission = Submission("voc2012", tmp_path, VOC)
     submission.add("a/2008_000006", np.zeros((2, 2), int))

@@ -11,7 +11,16 @@ from typing import BinaryIO, NamedTuple
 
 from pals_jax.data.errors import DataError
 
-_BROKEN = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+# The last two where a .zip is compressed in a way that Python does not know, or encrypted.
+_BROKEN = (
+    OSError,
+    EOFError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 class Member(NamedTuple):
@@ -80,7 +89,7 @@ def list_files(source: Path, pattern: re.Pattern[str]) -> dict[str, File]:
     except _BROKEN as error:
         raise DataError(
             f"{source} ({source.stat().st_size} bytes) is cut off or no {source.suffix} archive "
-            f"({error}): download it again."
+            f"({error}): download it again, or pack it anew."
         ) from None
 
 
@@ -94,11 +103,12 @@ def _of_zip(source: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
 
 
 def _of_tar(source: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
-    with tarfile.open(source) as archive:
+    plain = source.suffix == ".tar"  # whose files are read where they lie
+    with tarfile.open(source, "r:" if plain else "r:*") as archive:
         for entry in archive:
             if not (entry.isfile() and pattern.search(entry.name)):
                 continue
-            if source.suffix == ".tar":
+            if plain:
                 yield Member(source, entry.name, entry.size, offset=entry.offset_data)
             else:
                 file = archive.extractfile(entry)

@@ -9,6 +9,7 @@ with the storages behind them.
 
 import collections
 import contextlib
+import functools
 import pickle
 import struct
 import zipfile
@@ -98,10 +99,11 @@ def _read_zip(path: Path, file: IO[bytes]) -> dict[str, np.ndarray]:
                 raise WeightsError(f"{path} was written on a machine of {order!r} byte order")
         found = _state_dict(path, _Unpickler(archive.open(described[0]), path).load())
 
-        def storage(wanted: _Storage) -> bytes:
-            return archive.read(f"{folder}data/{wanted.key}")
+        @functools.cache  # tensors may share one
+        def content(key: str) -> bytes:
+            return archive.read(f"{folder}data/{key}")
 
-        return _arrays(path, found, storage)
+        return _arrays(path, found, lambda wanted: content(wanted.key))
 
 
 def _read_legacy(path: Path, file: IO[bytes]) -> dict[str, np.ndarray]:
@@ -133,7 +135,8 @@ def _explaining(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # pickle, zipfile and struct raise a dozen kinds on broken files
         raise WeightsError(
-            f"{path} is cut off or no file of `torch.save` ({type(error).__name__}: {error})"
+            f"{path} is cut off or no file of `torch.save` ({type(error).__name__}: {error}): "
+            "download it again"
         ) from None
 
 

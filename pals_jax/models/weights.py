@@ -234,10 +234,15 @@ def _check_same(
     ]
     not_numbers = [n for n in sorted(given) if not np.issubdtype(_kind(given[n]), np.floating)]
     if only_given or only_wanted or shapes:
+        layouts = [_layout({n: array.shape for n, array in given.items()}), _layout(wanted)]
+        what = "does not fit the backbone, though its stages are the same"
+        if layouts[0] != layouts[1]:
+            what = (
+                f"is of another network than config.model.name and config.model.width: its stages "
+                f"have {layouts[0]}, those of the backbone {layouts[1]}"
+            )
         raise WeightsError(
-            f"{path} is of another network than config.model.name and config.model.width: its "
-            f"stages have {_layout({name: array.shape for name, array in given.items()})}, those "
-            f"of the backbone {_layout(wanted)}\n"
+            f"{path} {what}\n"
             f"  only in the file ({len(only_given)}): {_some(only_given)}\n"
             f"  only in the backbone ({len(only_wanted)}): {_some(only_wanted)}\n"
             f"  of another shape, in the file and in the backbone ({len(shapes)}): {_some(shapes)}"
@@ -251,11 +256,13 @@ def _check_same(
 
 
 def _layout(shapes: dict[str, tuple[int, ...]]) -> str:
-    """How many blocks each stage has, and the width: "3, 4, 6, 3 blocks of width 64"."""
+    """The blocks of each stage and the width, as "3, 4, 6, 3 bottleneck blocks of width 64"."""
     found = [re.match(r"layer(\d)\.(\d+)\.", name) for name in shapes]
     stages = collections.Counter(stage for stage, _ in {m.groups() for m in found if m})
     blocks = ", ".join(str(stages[stage]) for stage in sorted(stages)) or "no"
-    return f"{blocks} blocks" + f" of width {shapes[_STEM][0]}" * bool(shapes.get(_STEM))
+    kind = "bottleneck " if "layer1.0.conv3.weight" in shapes else ""
+    width = f" of width {stem[0]}" if (stem := shapes.get(_STEM)) else ""
+    return f"{blocks} {kind}blocks{width}"
 
 
 def _kind(array: np.ndarray) -> Any:

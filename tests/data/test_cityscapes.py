@@ -1,5 +1,7 @@
 """Cityscapes by TFDS's builder out of archives in the published layout, and its label ids."""
 
+import shutil
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -136,6 +138,33 @@ def test_images_of_another_size(config, tmp_path):
     write_cityscapes(tmp_path)
     write_images(tmp_path / "leftImg8bit_trainvaltest.zip", CITIES, (512, 1024))
     with pytest.raises(DataError, match=r"19: its image is 512×1024, that of Cityscapes 1024×2"):
+        opened(config, tmp_path, "train")
+
+
+def test_files_beside_the_images_are_named(config, archives, tmp_path):
+    images = tmp_path / "leftImg8bit_trainvaltest.zip"
+    shutil.copy(archives / images.name, images)
+    shutil.copy(archives / "gtFine_trainvaltest.zip", tmp_path)
+    with zipfile.ZipFile(images, "a") as archive:
+        archive.writestr("leftImg8bit/train/aachen/Thumbs.db", b"")
+    expected = (
+        r"zip holds other files beside its images: leftImg8bit/train/aachen/Thumbs\.db\. Pack"
+    )
+    with pytest.raises(DataError, match=expected):
+        opened(config, tmp_path, "train")
+
+
+def test_an_image_that_is_cut_off_is_named(config, archives, tmp_path):
+    shutil.copy(archives / "leftImg8bit_trainvaltest.zip", tmp_path)
+    with (
+        zipfile.ZipFile(archives / "gtFine_trainvaltest.zip") as whole,
+        zipfile.ZipFile(tmp_path / "gtFine_trainvaltest.zip", "w") as archive,
+    ):
+        for name in whole.namelist():
+            content = whole.read(name)
+            half = "bochum" in name and name.endswith("labelIds.png")
+            archive.writestr(name, content[: len(content) // 2] if half else content)
+    with pytest.raises(DataError, match="bochum_000000_000019: its label is cut off"):
         opened(config, tmp_path, "train")
 
 

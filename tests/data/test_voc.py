@@ -1,5 +1,7 @@
 """VOC 2012 and trainaug out of archives as they are published."""
 
+import gzip
+import struct
 import tarfile
 import zipfile
 
@@ -176,6 +178,43 @@ def test_an_sbd_of_another_split_lists_every_id_without_a_mask(config, archives,
     expected = r"benchmark\.tgz: 2 of 5 ids have no mask\. .*noval.* 2008_000003, 2011_003276\."
     with pytest.raises(DataError, match=expected):
         opened(config, archives, "trainaug")
+
+
+def test_a_mask_of_voc_is_not_replaced_by_one_of_sbd(config, archives, small):
+    files = voc_files()
+    del files["VOCdevkit/VOC2012/SegmentationClass/2007_000032.png"]
+    write_tar(archives / voc.VOC, files)
+    with pytest.raises(DataError, match=r"(?s)tar: 1 of 2 ids have no mask\..*2007_000032\."):
+        opened(config, archives, "trainaug")
+
+
+def test_a_compressed_archive_under_the_name_of_a_plain_one(config, archives, small):
+    (archives / voc.VOC).write_bytes(gzip.compress((archives / voc.VOC).read_bytes()))
+    with pytest.raises(DataError, match=r"is cut off or no \.tar archive .* or pack it anew"):
+        opened(config, archives, "train")
+
+
+def test_a_zip_that_is_compressed_in_an_unknown_way(config, archives, small):
+    (archives / voc.SBD).unlink()
+    with zipfile.ZipFile(archives / voc.AUG, "w") as archive:
+        archive.writestr("SegmentationClassAug/2008_000003.png", b"")
+    content = (archives / voc.AUG).read_bytes()
+    deflate64 = struct.pack("<H", 9)
+    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = content.index(signature) + place
+        content = content[:start] + deflate64 + content[start + 2 :]
+    (archives / voc.AUG).write_bytes(content)
+    with pytest.raises(DataError, match=r"no \.zip archive \(.*compression.*pack it anew"):
+        opened(config, archives, "trainaug")
+
+
+def test_a_full_disk_is_told(config, archives, small, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("Failed to finalize writing: No space left on device")
+
+    monkeypatch.setattr(voc.Voc, "download_and_prepare", full)
+    with pytest.raises(DataError, match=r"the disk of .* is full: make room, or choose"):
+        opened(config, archives, "train")
 
 
 def test_an_image_that_is_missing_is_named(config, archives, small):

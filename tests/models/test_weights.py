@@ -148,10 +148,20 @@ def test_another_network_is_refused_with_both_sides(published, name, options, me
         weights.load_backbone(published, *parts(f"deeplabv3plus_{name}", **options))
 
 
+@pytest.mark.parametrize("names", [[], ["features.0.weight"], ["conv1.weight"]])
+def test_files_that_are_no_resnet_are_refused_with_both_sides(tmp_path, names):
+    save_file({name: np.zeros((), np.float32) for name in names}, tmp_path / "vgg.safetensors")
+    expected = r"is of another network .* have no blocks, those .* 2, 2, 2, 2 blocks of width 4\n"
+    with pytest.raises(WeightsError, match=expected):
+        weights.load_backbone(tmp_path / "vgg.safetensors", *parts())
+
+
 def test_what_the_backbone_does_not_know_is_refused(tmp_path):
     arrays = backbone_of(*parts()) | {"head.weight": np.zeros(3, np.float32)}
     save_file(arrays, tmp_path / "more.safetensors")
-    with pytest.raises(WeightsError, match=r"only in the file \(1\): head\.weight\n"):
+    with pytest.raises(
+        WeightsError, match=r"(?s)though its stages .*only in the file \(1\): head\.weight\n"
+    ):
         weights.load_backbone(tmp_path / "more.safetensors", *parts())
 
 

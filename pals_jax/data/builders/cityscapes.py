@@ -61,6 +61,8 @@ SIZE = (1024, 2048)
 
 _INDEX = "pals_jax.json"
 
+_END_OF_PNG = b"IEND"  # type of the last chunk, before its checksum
+
 
 def class_table(ignore: int) -> np.ndarray:
     """[256] class of each raw label id; `ignore` for those that do not count."""
@@ -168,6 +170,11 @@ def _index(builder: Any, configuration: str) -> dict[str, dict[str, list[str]]]:
             ids.append(record["image_id"].decode())
             digests.append(digest(encoded))
             for what, png in encoded.items():
+                if _END_OF_PNG not in png[-16:]:
+                    raise DataError(
+                        f"{ids[-1]}: its {what} is cut off. Remove {builder.data_dir} and download "
+                        "the archive again."
+                    )
                 width, height = struct.unpack(">II", png[16:24])  # of the header
                 if (height, width) != SIZE:
                     raise DataError(
@@ -204,6 +211,15 @@ def _check_archives(root: str, configuration: str) -> int:
         raise DataError(f"config.data.root is empty. {INSTRUCTIONS}")
     paths, (*_, kind) = _paths(root, configuration), _ARCHIVES[configuration]
     entries = {path: _entries(path) for path in paths}
+    # TFDS takes whatever lies beside the images for one.
+    image = re.compile(r"leftImg8bit/[^/]+/[^/]+/[^/]+?_\d{6}_\d{6}_leftImg8bit\.png")
+    for path in paths[:-1]:
+        of_images = [name for name in entries[path] if re.fullmatch(r"leftImg8bit/.+[^/]", name)]
+        if stray := [name for name in of_images if not image.fullmatch(name)]:
+            raise DataError(
+                f"{path} holds other files beside its images: {some(stray)}. Pack it anew without "
+                f"them, or download it again. {INSTRUCTIONS}"
+            )
     frames = r"([^/]+)/[^/]+/([^/]+?_\d{6}_\d{6})_"  # cities as bad-honnef
     images = [_frames(entries[path], rf"leftImg8bit/{frames}leftImg8bit\.png") for path in paths]
     labels = _frames(entries[paths[-1]], rf"{kind}/{frames}{kind}_labelIds\.png")

@@ -70,6 +70,9 @@ def prepare(
 
     Returns:
       The folder of the records, for `tfds.builder_from_directory`.
+
+    Raises:
+      DataError: the disk is full.
     """
     with _quiet():
         where = Path(data_dir).expanduser() if data_dir else None
@@ -83,8 +86,16 @@ def prepare(
             print(f"preparing {folder}", flush=True)
             for leftover in folder.parent.glob("incomplete.*"):  # of a process that was killed
                 shutil.rmtree(leftover)
-            with _quiet():
-                generate(builder)
+            try:
+                with _quiet():
+                    generate(builder)
+            except (OSError, RuntimeError) as error:  # TFDS raises either, without an errno
+                if "No space left" not in str(error):
+                    raise
+                raise DataError(
+                    f"the disk of {folder.parent} is full: make room, or choose another "
+                    "config.data.data_dir."
+                ) from None
     return folder
 
 

@@ -172,7 +172,9 @@ class _Voc:
                 f"{source} lacks ImageSets/Segmentation/train.txt, val.txt or trainval.txt. "
                 f"{INSTRUCTIONS}"
             )
-        self.ids = {name: file.read_bytes().decode().split() for name, file in lists.items()}
+        self.ids = {
+            name: file.read_bytes().decode("utf-8-sig").split() for name, file in lists.items()
+        }
 
     def split(self, name: str) -> list[Pair[File]]:
         """The pairs of a split of VOC, sorted by id."""
@@ -183,20 +185,20 @@ class _Voc:
         if shared := sorted(set(ids) & set(self.ids["val"])):
             raise DataError(f"{len(shared)} ids of trainaug are in VOC val: {', '.join(shared)}.")
         masks = _by_id(list_files(source, _OF_SBD), _OF_SBD)
-        masks |= {key: self.masks[key] for key in self.ids["train"] if key in self.masks}
+        masks |= {pair.id: pair.mask for pair in self.split("train")}
         hint = "It needs those of train.txt and val.txt of SBD; train_noval.txt is half of them."
         return self._pairs(ids, masks, source, hint)
 
     def _pairs(
         self, ids: Sequence[str], masks: Mapping[str, File], of_masks: Path, hint: str
     ) -> list[Pair[File]]:
-        for what, found, source in (
-            ("image", self.images, self.source),
-            ("mask", masks, of_masks),
+        for what, found, source, advice in (
+            ("image", self.images, self.source, INSTRUCTIONS),
+            ("mask", masks, of_masks, hint),
         ):
             if missing := sorted(set(ids) - found.keys()):
                 raise DataError(
-                    f"{source}: {len(missing)} of {len(ids)} ids have no {what}. {hint} They are "
+                    f"{source}: {len(missing)} of {len(ids)} ids have no {what}. {advice} They are "
                     f"{', '.join(missing)}."
                 )
         return [Pair(key, self.images[key], masks[key]) for key in sorted(ids)]
