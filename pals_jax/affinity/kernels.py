@@ -89,17 +89,17 @@ class Kernel:
     def is_steep(self) -> bool:
         """Whether κ magnifies the rounding of a cosine so much that it must be exact.
 
-        |d log κ / dc| is 1/τ for exp_cosine and power/c, without bound, for relu_cosine.
+        |d log κ / dc| is 1/τ for exp_cosine and, without bound, 1/(1 + c) for linear_cosine and
+        power/c for relu_cosine.
         """
         if self.similarity == "exp_cosine":
             return self.temperature < _LEAST_ROUNDED_TEMPERATURE
-        return self.similarity == "relu_cosine"
+        return self.similarity != "uniform"
 
     @property
     def longest_sum(self) -> int:
         """How many products of a cosine to add up at once, where it need not be exact."""
-        temperature = self.temperature if self.similarity == "exp_cosine" else 1.0
-        return max(int(_LONGEST_SUM * temperature), _SHORTEST_SUM)
+        return max(int(_LONGEST_SUM * self.temperature), _SHORTEST_SUM)
 
     def weight(self, cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """κ up to a constant factor, which the normalisation of A cancels; if `is_bounded` only."""

@@ -200,12 +200,14 @@ def test_small_products_are_not_lost_in_a_large_one(temperature, dimension):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@each_implementation_of("relu_cosine")
+@each_implementation_of("relu_cosine", "linear_cosine")
 @pytest.mark.parametrize("power", [1, 4])
-def test_small_cosines_of_terms_that_cancel(implementation, similarity, power):
+def test_small_weights_of_terms_that_cancel(implementation, similarity, power):
     features = np.zeros((1, 3, 2048), np.float32)
     features[0, :, 1:-2] = 1.2e-4 * np.array([[1], [1], [-1]])
-    features[0, :, [0, -2, -1]] = [[1, 1, 1], [1, -1, -1], [0.1, 0.1, 0.1]]
+    # Small cosines for the one, cosines near -1 for the other.
+    first = 1 if similarity == "relu_cosine" else -0.9
+    features[0, :, [0, -2, -1]] = [[1, first, first], [1, -1, -1], [0.1, 0.1, 0.1]]
     values = np.eye(3, dtype=np.float32)[None]
     options = {"similarity": similarity, "power": power}
     expected, _ = reference.aggregate(features, values, **options)
