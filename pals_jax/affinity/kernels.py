@@ -166,8 +166,13 @@ def _inverse_norm(unit: Float[Array, "*n d"]) -> Float[Array, "*n"]:
     rounding and the second is small.
     """
     coarse = _coarse(unit)
-    rest = jnp.sum((unit + coarse) * (unit - coarse), axis=-1)
-    return 1 - 0.5 * (jnp.sum(jnp.square(coarse), axis=-1) - 1 + rest)
+    terms = (jnp.square(coarse), (unit + coarse) * (unit - coarse))
+    zeros = (jnp.float32(0), jnp.float32(0))
+    # In one pass, for which XLA does not write the terms to memory.
+    squares, rest = jax.lax.reduce(
+        terms, zeros, lambda x, y: (x[0] + y[0], x[1] + y[1]), (unit.ndim - 1,)
+    )
+    return 1 - 0.5 * (squares - 1 + rest)
 
 
 class Directions(NamedTuple):
