@@ -117,8 +117,8 @@ def aggregate(
 
     float32 inputs are multiplied at `Precision.HIGHEST`; bfloat16 inputs in bfloat16 with float32
     accumulation, by "linear" as float32. Features are never rounded further, so bfloat16 ones give
-    the result of what they hold; weights are rounded to the dtype of the values. No gradient flows
-    through the result.
+    the result of what they hold, to some 10⁻⁴ at a small τ; weights are rounded to the dtype of the
+    values. No gradient flows through the result.
 
     Args:
       features: [B,N,D] float32 or bfloat16. One that is NaN or inf in a valid pixel makes the whole
@@ -136,7 +136,7 @@ def aggregate(
       exclude_self: whether a pixel never serves itself.
       implementation: "dense" (one matrix, the reference), "tiled" (O(N) memory), "linear" (for
           linear_cosine and uniform: no pairs, unless the sources of a row are nearly all opposite
-          to it or labels have more classes than √(N/10); under `vmap` pairs are computed in any
+          to it or labels have more classes than √(N/4); under `vmap` pairs are computed in any
           case), "pallas" (fused kernels for
           GPU and TPU, interpreted elsewhere), or "auto" (see `choose`).
       tile_size: rows and sources per tile of "tiled" and "pallas", which have defaults; no matter

@@ -87,7 +87,8 @@ class Kernel:
 
     @property
     def is_steep(self) -> bool:
-        """Whether κ magnifies the rounding of a cosine so much that it must be exact.
+        """Whether κ magnifies the rounding of a cosine so much that those of float32 features must
+        be exact.
 
         |d log κ / dc| is 1/τ for exp_cosine and, without bound, 1/(1 + c) for linear_cosine and
         power/c for relu_cosine.
@@ -98,8 +99,9 @@ class Kernel:
 
     @property
     def longest_sum(self) -> int:
-        """How many products of a cosine to add up at once, where it need not be exact."""
-        return max(int(_LONGEST_SUM * self.temperature), _SHORTEST_SUM)
+        """How many products of a cosine to add up at once, where it is not exact."""
+        most = _LONGEST_SUM * self.temperature if self.similarity == "exp_cosine" else 0
+        return max(int(most), _SHORTEST_SUM)
 
     def weight(self, cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """κ up to a constant factor, which the normalisation of A cancels; if `is_bounded` only."""

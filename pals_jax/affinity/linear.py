@@ -24,7 +24,7 @@ SIMILARITIES = ("linear_cosine", "uniform")
 
 # With labels there is a sum over the image for each class. From so many pixels on, times the square
 # of the number of classes, the sums are faster than the pairs on a CPU.
-PIXELS_PER_SUM = 10
+PIXELS_PER_SUM = 4
 
 # The least mean of (1 + c) over the sources of a row, and the least sum of it relative to the
 # self-pair: below them the rounding of the sums shows in the result by more than 10⁻⁵.
@@ -80,7 +80,7 @@ def aggregate(
             return jnp.where(inside, serve(jnp.where(inside, held, 0)), sums)
 
         classes = jnp.max(rank) + 1
-        # Not N < 10·classes², which an int32 does not hold for 15,000 classes.
+        # Not N < 4·classes², which an int32 does not hold for 15,000 classes.
         needs_pairs = classes > math.sqrt(held.shape[1] / PIXELS_PER_SUM)
         start = jnp.zeros(held.shape, jnp.float32)
         sums = jax.lax.fori_loop(0, jnp.where(needs_pairs, 0, classes), serve_class, start)

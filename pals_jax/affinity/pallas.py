@@ -5,7 +5,8 @@ Each program keeps a tile of rows and the running largest log κ and sums of `ti
 of sources pass by. Elsewhere, as on a CPU, the TPU form is interpreted: slowly, for tests.
 
 The products of a cosine are added up as the platform does, not in blocks as `kernels.cosine` does:
-from τ = 0.01 up results may be off by more than 10⁻⁵ where one channel is much stronger than many.
+from τ = 0.01 up, and of bfloat16 features at any τ, results may be off by more than 10⁻⁵ where one
+channel is much stronger than many.
 
 Tested interpreted and by compiling down to the platforms' own intermediate code; not yet run on a
 GPU or TPU, which is why `choose` never picks it.

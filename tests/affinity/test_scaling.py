@@ -103,8 +103,8 @@ def test_choose_follows_the_similarity_the_labels_and_the_mesh():
     linear, reason = choose(256, similarity="uniform")
     assert linear == "linear"
     assert "uniform" in reason
-    assert choose(360, 6, labels=True, similarity="uniform")[0] == "linear"
-    few, reason = choose(359, 6, labels=True, similarity="uniform")
+    assert choose(144, 6, labels=True, similarity="uniform")[0] == "linear"
+    few, reason = choose(143, 6, labels=True, similarity="uniform")
     assert few == "tiled"
     assert "6 classes" in reason
     shared, reason = choose(256, mesh=sharding.data_mesh(4))
