@@ -164,13 +164,15 @@ def told(batches: Iterable[PaddedBatch], total: int, done: str) -> Iterator[Padd
         yield batch
         images += len(batch.ids)
         now = time.monotonic()
-        if now - last >= _QUIET_SECONDS:
-            rate = (images - compiled) / (now - started)
-            left = f"  ETA {format_duration((total - images) / rate)}" if rate else ""
-            print(f"{done} {images}/{total} images{left}", flush=True)
-            last = now
         if not compiled:  # by the first batch
             started, compiled = now, images
+        if now - last >= _QUIET_SECONDS:
+            left = ""
+            if images > compiled:
+                seconds = (total - images) * (now - started) / (images - compiled)
+                left = f"  ETA {format_duration(seconds)}"
+            print(f"{done} {images}/{total} images{left}", flush=True)
+            last = now
 
 
 def _pad(
