@@ -46,6 +46,8 @@ def compiled(name: str, function: Callable, *arguments) -> tuple[Case, Any]:
 
 def measure(cases: Sequence[Case], repeats: int) -> dict[str, list[float]]:
     """Seconds of each case in each of so many rounds; one more round warms up."""
+    if (load := os.getloadavg()[0]) > 0.5 * (os.cpu_count() or 1) + 1:
+        print(f"a load of {load:.1f} on {os.cpu_count()} cores: something else runs; ratios suffer")
     seconds: dict[str, list[float]] = {case.name: [] for case in cases}
     orders = random.Random(0)
     for number in range(repeats + 1):

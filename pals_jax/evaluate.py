@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -194,7 +195,7 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     parts = (
         config.eval.split,
         str(step),
-        _other_data(config, examples.data_hash, workdir),
+        _other_data(config, examples, workdir),
         views.name,
     )
     try:
@@ -214,17 +215,21 @@ def announce(step: int, examples: data.Examples, split: str) -> None:
     )
 
 
-def _other_data(config: ConfigDict, data_hash: str, workdir: Path) -> str:
+def _other_data(config: ConfigDict, examples: data.Source, workdir: Path) -> str:
     """What to call the data in the name of a result; "" for that of the training."""
     saved, asked = workdir / "config.json", config.data
     if not saved.exists():
         return ""
     trained = configs.load(saved).data
-    fields = ("name", "root", "images", "masks", "palette_masks")
+    fields = ["name", "root", "images", "masks", "palette_masks"]
+    if config.eval.split == data.DEV:  # what is held out for it
+        fields += ["dev", "subset", "subset_seed", "train_split"]
     if all(trained[field] == asked[field] for field in fields):
         return ""
     folder = Path(asked.root).expanduser().resolve().name if asked.root else asked.name
-    return f"{folder}-{data_hash[:6]}"  # folders of one name may hold other images
+    # Folders of one name may hold other images, and one split may be divided in many ways.
+    told = data.ids_hash(examples.ids) if config.eval.split == data.DEV else examples.data_hash
+    return f"{folder}-{told[:6]}"
 
 
 def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None:
@@ -240,7 +245,7 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
         split != trained.train_split
         and trained.name == asked.name
         # Ids of a benchmark are its own; those of a folder belong to it.
-        and (not images or (trained.root, trained.images) == (asked.root, asked.images))
+        and (not images or _folder(trained) == _folder(asked))
         # In a folder of its own, an image may have the name of another that was trained on.
         and (one_folder or drawn_from == trained.train_split)
         and (seen := set(ids) & set(listed.read_text().splitlines()))
@@ -250,6 +255,11 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
             f"as {min(seen)!r} of {listed}. Evaluate on others, or, with "
             f"--config.eval.split={trained.train_split}, on the training split as such."
         )
+
+
+def _folder(config: ConfigDict) -> str:
+    """Where the images of a data set of one's own lie, by whatever way it is named."""
+    return os.path.realpath(Path(config.root).expanduser() / Path(config.images).parent)
 
 
 def write(

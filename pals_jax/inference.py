@@ -151,26 +151,30 @@ def padded_batches(
 def told(batches: Iterable[PaddedBatch], total: int, done: str) -> Iterator[PaddedBatch]:
     """Passes batches on and tells now and then how many images are done, and the time left.
 
-    The first batch compiles, so its time does not count.
+    The first batch of each shape compiles, so its time does not count.
 
     Args:
       batches: done when the next is asked for.
       total: images in all of them.
       done: what happened to an image, as "predicted".
     """
-    started = last = time.monotonic()
-    images = compiled = 0
+    before = last = time.monotonic()
+    images = counted = 0
+    seconds = 0.0
+    compiled = set()
     for batch in batches:
         yield batch
         images += len(batch.ids)
         now = time.monotonic()
-        if not compiled:  # by the first batch
-            started, compiled = now, images
+        if batch.image.shape in compiled:
+            counted += len(batch.ids)
+            seconds += now - before
+        compiled.add(batch.image.shape)
+        before = now
         if now - last >= _QUIET_SECONDS:
             left = ""
-            if images > compiled:
-                seconds = (total - images) * (now - started) / (images - compiled)
-                left = f"  ETA {format_duration(seconds)}"
+            if counted:
+                left = f"  ETA {format_duration((total - images) * seconds / counted)}"
             print(f"{done} {images}/{total} images{left}", flush=True)
             last = now
 

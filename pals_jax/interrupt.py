@@ -1,6 +1,8 @@
 """Turns Ctrl-C and SIGTERM into a flag, so that a training step can finish and be saved."""
 
+import os
 import signal
+import sys
 import threading
 from types import FrameType
 
@@ -15,6 +17,16 @@ class Interrupted(Exception):  # noqa: N818 - an event, not an error
     def __init__(self, signum: int, message: str):
         super().__init__(message)
         self.exit_code = 128 + signum
+
+
+def tell(message: object) -> None:
+    """Prints at once. Where nobody reads any more, as `tee` after Ctrl-C, this and all that is
+    printed later goes nowhere, so that the state is saved all the same.
+    """
+    try:
+        print(message, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class StopSignal:
@@ -43,7 +55,4 @@ class StopSignal:
         if self.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = signum
-        print(
-            f"\n{signal.Signals(signum).name}: saving after this step; Ctrl-C again stops at once",
-            flush=True,
-        )
+        tell(f"\n{signal.Signals(signum).name}: saving after this step; Ctrl-C again stops at once")

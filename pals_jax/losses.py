@@ -126,7 +126,14 @@ def pairwise_similarity_loss(
             )
     if not (mask.dtype == bool or jnp.isdtype(mask.dtype, "real floating")):
         raise ValueError(f"mask must be bool or floats, found {mask.dtype}")
-    mask = mask.astype(jnp.float32)
+    return _pairwise_similarity(teacher, student, mask.astype(jnp.float32))
+
+
+@jax.jit  # what is inside `cond` would be compiled at each call without it
+def _pairwise_similarity(
+    teacher: Float[Array, "b n d"], student: Float[Array, "b n e"], mask: Float[Array, "b n"]
+) -> Float[Array, ""]:
+    """`pairwise_similarity_loss` of what it has checked."""
     width = max(teacher.shape[-1], student.shape[-1])
 
     def padded(features: Float[Array, "b n d"]) -> Float[Array, "b n w"]:

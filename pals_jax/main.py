@@ -17,7 +17,7 @@ from pals_jax.data import DataError
 from pals_jax.errors import ConfigError, OptionError, WeightsError, advice
 from pals_jax.evaluate import evaluate
 from pals_jax.export import export
-from pals_jax.interrupt import Interrupted
+from pals_jax.interrupt import Interrupted, tell
 from pals_jax.predict import predict
 from pals_jax.train import NonFiniteError, train_and_evaluate
 
@@ -50,11 +50,11 @@ def main(arguments: Sequence[str]) -> None:
     try:
         _MODES[_MODE.value](configs.resolve(_CONFIG.value), Path(_WORKDIR.value))
     except Interrupted as stop:
-        print(stop)
+        tell(stop)
         sys.exit(stop.exit_code)
     except KeyboardInterrupt as stop:
         signum = stop.args[0] if stop.args else signal.SIGINT
-        print(f"interrupted{going_on}", flush=True)
+        tell(f"interrupted{going_on}")
         # Not sys.exit: XLA's threads may be compiling still, which crashes when Python is gone.
         os._exit(128 + signum)
     except _EXPLAINED as error:

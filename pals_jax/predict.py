@@ -14,6 +14,7 @@ from PIL import Image
 from pals_jax import data, inference, networks, sharding, visualize
 from pals_jax.errors import ConfigError
 from pals_jax.evaluate import open_examples
+from pals_jax.files import write_atomically
 from pals_jax.submissions import Submission
 from pals_jax.views import Views
 
@@ -68,8 +69,8 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     """Predicts every image of a folder, or of the evaluated split where no folder is given.
 
     Writes OUTPUT/index/ID.png (class indices, single channel), OUTPUT/colour/ID.png,
-    OUTPUT/overlay/ID.png and OUTPUT/legend.png, the classes with their colours; if asked for, the
-    archive of a submission.
+    OUTPUT/overlay/ID.png, OUTPUT/legend.png, the classes with their colours, and what was predicted
+    to OUTPUT/predicted.txt; if asked for, the archive of a submission.
 
     Args:
       config: resolved; `config.predict` says what to predict. What the network is comes from the
@@ -81,7 +82,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
 
     Raises:
       DataError: images could not be read; they are listed, after all others were predicted.
-      ConfigError: the output cannot be a folder.
+      ConfigError: the output cannot be a folder, or holds predictions of other images.
     """
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
@@ -111,6 +112,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         output.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"config.predict.output={output} cannot be a folder: {error}") from error
+    _keep_apart(output, str(images) if config.predict.images else _split_of(config))
 
     @jax.jit
     def classify(network, image, valid):
@@ -162,6 +164,21 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
             + "\n  ".join(map(str, unreadable))
         )
     return output
+
+
+def _split_of(config: ConfigDict) -> str:
+    return f"{config.eval.split} of {config.data.name} {config.data.root}".rstrip()
+
+
+def _keep_apart(output: Path, predicted: str) -> None:
+    """Writes down what a folder holds predictions of, and refuses to mix in those of others."""
+    told = output / "predicted.txt"
+    if told.exists() and (before := told.read_text().strip()) != predicted:
+        raise ConfigError(
+            f"{output} holds predictions of {before}, these would be of {predicted}: choose "
+            "another folder with --config.predict.output, or remove that one"
+        )
+    write_atomically(told, predicted + "\n")
 
 
 def _pictures(

@@ -59,8 +59,8 @@ def open_data(config: ConfigDict) -> RunData:
         )
     dataset = data.dataset_info(config.data)
     data.require_held_out(config.data, config.eval.split)
+    train = data.open_training(config.data)  # first, since it may need more archives
     evaluation = data.open_evaluation(config.data, config.eval.split)
-    train = data.open_training(config.data)
     _check_apart(dataset, train, evaluation, config)
     require_labels(f"config.data.train_split = {config.data.train_split!r}", train, dataset.ignore)
     dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()

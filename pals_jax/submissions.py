@@ -51,14 +51,14 @@ def _palette(classes: Int[np.ndarray, "h w"]) -> Image.Image:
 FORMATS = {
     "cityscapes": Format(
         CATALOG["cityscapes"].classes,
-        r"[a-z-]+_\d{6}_\d{6}",
+        r"[a-z-]+_[0-9]{6}_[0-9]{6}",
         lambda name: f"{name}_pred_labelIds.png",
         _label_ids,
         "cityscapes.zip",
     ),
     "voc2012": Format(
         CATALOG["voc2012"].classes,
-        r"\d{4}_\d{6}",
+        r"[0-9]{4}_[0-9]{6}",
         lambda name: f"results/VOC2012/Segmentation/comp6_test_cls/{name}.png",
         _palette,
         "voc2012.tar.gz",

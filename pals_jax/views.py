@@ -63,7 +63,7 @@ class Views(NamedTuple):
             (height, width), (rows, columns) = self.window, self.stride
             parts.append(f"windows{height}x{width}by{rows}x{columns}")
         if self.scales != (1.0,):
-            parts.append("scales" + "-".join(f"{scale:g}" for scale in self.scales))
+            parts.append("scales" + "-".join(f"{scale:.15g}" for scale in self.scales))
         return "_".join(parts + ["flip"] * self.flip)
 
     def average(self, predict: Predict) -> Predict:
@@ -92,7 +92,7 @@ def over_windows(predict: Predict, window: tuple[int, int], stride: tuple[int, i
         size = (min(window[0], padded[0]), min(window[1], padded[1]))
         if size == padded:
             return predict(images, valid)
-        lengths = (valid.any(2).sum(1), valid.any(1).sum(1))
+        lengths = _lengths(valid)
         counts = [
             1 + -(-(whole - part) // step)
             for whole, part, step in zip(padded, size, stride, strict=True)
@@ -135,12 +135,14 @@ def over_scales(predict: Predict, scales: Sequence[float]) -> Predict:
         def at(scale: float) -> Array:
             if scale == 1:
                 return predict(images, valid)
-            size = tuple(math.ceil(length * scale - 1e-6) for length in valid.shape[1:])
-            rows, columns = (
-                jnp.minimum(jnp.arange(length) / scale, whole - 1).astype(int)
-                for length, whole in zip(size, valid.shape[1:], strict=True)
-            )
-            cells = valid[:, rows][:, :, columns]
+            # Of every length that an image may have, counted here and not in float32, in which
+            # scale · length may lie on the other side of a whole number.
+            scaled = [math.ceil(n * scale - 1e-6) for n in range(max(valid.shape[1:]) + 1)]
+            size = (scaled[valid.shape[1]], scaled[valid.shape[2]])
+            heights, widths = (jnp.array(scaled)[length] for length in _lengths(valid))
+            rows = jnp.arange(size[0]) < heights[:, None]
+            columns = jnp.arange(size[1]) < widths[:, None]
+            cells = rows[:, :, None] & columns[:, None, :]
             probs = predict(_resample(images, valid, scale, size), cells)
             return _resample(probs, cells, 1 / scale, valid.shape[1:])
 
@@ -159,9 +161,14 @@ def over_mirror(predict: Predict) -> Predict:
     return averaged
 
 
+def _lengths(valid: Bool[Array, "b h w"]) -> tuple[Array, Array]:
+    """Height and width of each image, [B] each."""
+    return valid.any(2).sum(1), valid.any(1).sum(1)
+
+
 def _mirror(array: Float[Array, "b h w c"], valid: Bool[Array, "b h w"]) -> Float[Array, "b h w c"]:
     """Left for right, of the valid rectangle."""
-    width = valid.any(1).sum(1)
+    _, width = _lengths(valid)
     columns = (width[:, None] - 1 - jnp.arange(array.shape[2])) % array.shape[2]
     return jnp.take_along_axis(array, columns[:, None, :, None], axis=2)
 

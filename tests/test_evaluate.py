@@ -289,6 +289,24 @@ def test_images_that_were_trained_on_are_no_other_split(
     assert evaluate.evaluate(config, tmp_path)["images"] == 2
 
 
+def test_another_way_to_a_folder_does_not_hide_that_its_images_were_trained_on(
+    network, tmp_path, monkeypatch
+):
+    (tmp_path / "link").symlink_to(tmp_path)
+    source = source_of_two(np.zeros((32, 32, 1), np.uint8))
+    monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
+    monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
+    config = configs.default_config()
+    config.data.update(name="segmentation_folder", root=str(tmp_path), classes=CLASSES)
+    config.data.update(images="img/{id}.png", masks="lab/{id}.png")
+    configs.save(configs.resolve(config), tmp_path / "config.json")
+    (tmp_path / "ids.txt").write_text("b\nc\n")
+    for changed in ({"root": str(tmp_path / "link")}, {"images": "img/{id}.*"}):
+        config.data.update(changed)
+        with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'b' of"):
+            evaluate.evaluate(configs.resolve(config), tmp_path)
+
+
 def test_moving_a_benchmark_does_not_hide_that_its_images_were_trained_on(
     network, tmp_path, monkeypatch
 ):
@@ -318,8 +336,12 @@ def test_results_of_other_views_and_data_have_names_of_their_own(
     config.data.root = "elsewhere/field"
     config.eval.update(scales=(0.5, 1.0), flip=True)
     evaluate.evaluate(configs.resolve(config), tmp_path)
+    config.data.update(root="photos", dev="0.5")
+    config.eval.update(split="dev", scales=(1.0,), flip=False)
+    evaluate.evaluate(configs.resolve(config), tmp_path)
     names = {path.name for path in tmp_path.glob("result_*.json")}
-    assert names == {"result_val_4.json", "result_val_4_field-0123_scales0.5-1_flip.json"}
+    of_dev = f"result_dev_4_photos-{data.ids_hash(['a', 'b'])[:6]}.json"
+    assert names == {"result_val_4.json", "result_val_4_field-0123_scales0.5-1_flip.json", of_dev}
     told = capsys.readouterr().out
     assert "val: 2 images at full resolution, checkpoint 4\n" in told
     assert "val: 2 images at full resolution, checkpoint 4, scales0.5-1_flip\n" in told

@@ -82,10 +82,15 @@ def test_rows_are_no_more_than_needed_and_divide_by_the_devices(devices, expecte
 
 def test_how_far_it_is_is_told_now_and_then(monkeypatch, capsys):
     ids = [["a", "b"], ["c"], ["d"], ["e", "f"]]
-    batches = [inference.PaddedBatch(np.zeros(0), np.zeros(0), None, names, []) for names in ids]
-    clock = iter([0.0, 20.0, 30.0, 40.0, 60.0])
+    shapes = [(2, 4), (2, 4), (2, 8), (2, 4)]
+    batches = [
+        inference.PaddedBatch(np.zeros(shape), np.zeros(0), None, names, [])
+        for shape, names in zip(shapes, ids, strict=True)
+    ]
+    clock = iter([0.0, 20.0, 40.0, 140.0, 160.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     assert list(inference.told(batches, 6, "evaluated")) == batches
     assert capsys.readouterr().out == (
-        "evaluated 2/6 images\nevaluated 4/6 images  ETA 0:20\nevaluated 6/6 images  ETA 0:00\n"
+        "evaluated 2/6 images\nevaluated 3/6 images  ETA 1:00\n"
+        "evaluated 4/6 images  ETA 0:40\nevaluated 6/6 images  ETA 0:00\n"
     )

@@ -137,10 +137,16 @@ ALL = views.Views((16, 16), (11, 7), (0.5, 0.75, 1.0, 1.25), flip=True)
 
 @pytest.mark.parametrize(
     "chosen",
-    [views.Views(scales=(0.75, 1.5)), views.Views(flip=True), views.Views((16, 16), (8, 8)), ALL],
+    [
+        views.Views(scales=(0.75, 1.5)),
+        views.Views(scales=(0.85, 1.1, 1.7)),  # whose products are near whole numbers
+        views.Views(flip=True),
+        views.Views((16, 16), (8, 8)),
+        ALL,
+    ],
 )
 def test_padding_changes_no_view(chosen):
-    images = [image_of(20, 30), image_of(33, 17), image_of(9, 41)]
+    images = [image_of(20, 30), image_of(33, 17), image_of(9, 41), image_of(40, 10)]
     batch, valid = padded(images, 41, 44)
     found = jax.jit(chosen.average(blur))(batch, valid)
     for i, image in enumerate(images):

@@ -1,5 +1,6 @@
 """The public function: checks what comes in, picks an implementation, and applies it."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -139,9 +140,9 @@ def aggregate(
           to it or labels have more classes than √(N/4); under `vmap` pairs are computed in any
           case), "pallas" (fused kernels for
           GPU and TPU, interpreted elsewhere), or "auto" (see `choose`).
-      tile_size: rows and sources per tile of "tiled" and "pallas", which have defaults; no matter
-        to the others. That of "pallas" must be a power of two from 16 on a GPU, a multiple of 128
-        on a TPU.
+      tile_size: rows and sources per tile of "tiled", which takes 1024 at most, and "pallas"; both
+        have defaults. No matter to the others. That of "pallas" must be a power of two from 16 on a
+        GPU, a multiple of 128 on a TPU.
       mesh: divides the work on each image among its devices, "tiled" only, for one large image.
         Inputs that are sharded themselves must be so over axes of type Auto.
         None leaves the distribution to JAX, which divides a batch over devices by itself; only of
@@ -190,23 +191,34 @@ def aggregate(
         implementation, _ = choose(
             features, values, similarity=similarity, labels=labels, mesh=mesh
         )
+    return _apply(
+        features,
+        values,
+        valid,
+        labels,
+        correct,
+        implementation=implementation,
+        kernel=kernel,
+        exclude_self=bool(exclude_self),
+        tile_size=tile_size,
+        mesh=mesh,
+    )
+
+
+# Compiled here, because loops without a `jit` around them would be compiled at each call.
+@functools.partial(
+    jax.jit, static_argnames=("implementation", "kernel", "exclude_self", "tile_size", "mesh")
+)
+def _apply(features, values, valid, labels, correct, *, implementation, kernel, **options):
+    """`aggregate` of what it has checked."""
     features, values = jax.lax.stop_gradient((features, values))
     if valid is None:
         valid = jnp.ones(features.shape[:2], bool)
-    if labels is not None:
-        labels = jnp.asarray(labels)  # NumPy's cannot be indexed inside a jitted function
     features = jnp.where(valid[..., None], features, 0)
     is_source = valid if correct is None else valid & correct
     values = jnp.where(is_source[..., None], values, 0)
     aggregated, served = _IMPLEMENTATIONS[implementation].aggregate(
-        features,
-        values,
-        is_source,
-        labels,
-        kernel,
-        exclude_self=exclude_self,
-        tile_size=tile_size,
-        mesh=mesh,
+        features, values, is_source, labels, kernel, **options
     )
     # The comparisons of the masks are False for NaN, which would pass for a row without sources.
     broken = ~jnp.isfinite(jnp.max(jnp.abs(features), axis=(1, 2)))[:, None]

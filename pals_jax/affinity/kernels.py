@@ -31,10 +31,13 @@ _BOUNDED_EXPONENT = 64.0
 # The least positive cosine is 3·10⁻⁶, and its fourth power leaves as much room.
 _BOUNDED_POWER = 4.0
 
-# XLA may add up the products of a cosine from first to last, so that the rounding grows with their
-# number: at worst, all small ones are lost in a large one. The longest sum at τ = 1, and the
-# shortest worth its while; below the temperature for which it would be, cosines are exact.
-_LONGEST_SUM, _SHORTEST_SUM, _LEAST_ROUNDED_TEMPERATURE = 1280, 64, 0.01
+# XLA may add up the products of a cosine from first to last. At worst, all of a sum are lost in the
+# first, each by half an ulp of 1, and the same in all pairs of a class: then L products at a time
+# change a result by L·2⁻²⁶/τ. That is 8·10⁻⁶ for so many at τ = 1.
+_LONGEST_SUM = 536
+# Below the one temperature, sums would have to be shorter than is affordable and stay as they are;
+# below the other, cosines are exact.
+_LEAST_ACCURATE_TEMPERATURE, _SUM_BELOW, _LEAST_ROUNDED_TEMPERATURE = 0.05, 64, 0.01
 # Multiples of 2⁻¹¹ have products that are multiples of 2⁻²²: float32 adds them up without rounding
 # as long as sums stay below 4, and those of unit vectors do.
 _COARSE = 2.0**-11
@@ -100,8 +103,9 @@ class Kernel:
     @property
     def longest_sum(self) -> int:
         """How many products of a cosine to add up at once, where it is not exact."""
-        most = _LONGEST_SUM * self.temperature if self.similarity == "exp_cosine" else 0
-        return max(int(most), _SHORTEST_SUM)
+        if self.similarity == "exp_cosine" and self.temperature >= _LEAST_ACCURATE_TEMPERATURE:
+            return int(_LONGEST_SUM * self.temperature)
+        return _SUM_BELOW
 
     def weight(self, cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """κ up to a constant factor, which the normalisation of A cancels; if `is_bounded` only."""
@@ -258,7 +262,9 @@ def in_short_sums(
     sum_of: Callable[[slice], Float[Array, "*shape"]], length: int, longest: int
 ) -> Float[Array, "*shape"]:
     """Σ over [0, length) from sums of at most so many terms, which are added in pairs."""
-    sums = [sum_of(slice(start, start + longest)) for start in range(0, length, longest)]
+    count = -(-length // longest)
+    size = -(-length // count)  # not a short one at the end, which would take as long to add
+    sums = [sum_of(slice(start, start + size)) for start in range(0, length, size)]
     while len(sums) > 1:
         sums = [functools.reduce(jnp.add, sums[i : i + 2]) for i in range(0, len(sums), 2)]
     return sums[0]

@@ -25,10 +25,9 @@ from jaxtyping import Array, Bool, Float, Int
 from pals_jax.affinity import kernels
 from pals_jax.affinity.kernels import Directions, Kernel
 
-# A tile on the diagonal is computed whole though its halves are equal, which costs least with many
-# tiles. Below 512 pixels the calls get too small, and tiles of 1024 take a CPU a tenth longer than
-# those of 768.
-_TILES, _SMALLEST, _LARGEST = 8, 640, 768
+# Larger tiles, with the sums they are made of, do not fit into the cache of a CPU's core, and the
+# calls of smaller ones get too small. Sums over the largest are short enough for their rounding.
+_TILE_SIZE, _LARGEST = 512, 1024
 
 
 class _Tiles(NamedTuple):
@@ -66,7 +65,7 @@ def aggregate(
 ) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
     """Aggregates `values` tile by tile; see `pals_jax.affinity.aggregate`."""
     batch, pixels, _ = features.shape
-    most = tile_size or min(max(pixels // _TILES, _SMALLEST), _LARGEST)
+    most = min(tile_size or _TILE_SIZE, _LARGEST)
     # Tiles of equal size: one short tile at the end would cost as much as a full one.
     count = -(-pixels // most)
     size = -(-pixels // count)

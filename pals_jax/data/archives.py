@@ -11,8 +11,9 @@ from typing import BinaryIO, NamedTuple
 
 from pals_jax.data.errors import DataError
 
-# The last two where a .zip is compressed in a way that Python does not know, or encrypted.
-_BROKEN = (
+# What reading a damaged archive raises; the last three where a .zip is compressed in a way that
+# Python does not know, is encrypted, or has names that are not the UTF-8 that they are said to be.
+ARCHIVE_ERRORS = (
     OSError,
     EOFError,
     tarfile.TarError,
@@ -20,6 +21,7 @@ _BROKEN = (
     zlib.error,
     NotImplementedError,
     RuntimeError,
+    UnicodeDecodeError,
 )
 
 
@@ -86,7 +88,7 @@ def list_files(source: Path, pattern: re.Pattern[str]) -> dict[str, File]:
             member.name: member
             for member in (_of_zip if source.suffix == ".zip" else _of_tar)(source, pattern)
         }
-    except _BROKEN as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(
             f"{source} ({source.stat().st_size} bytes) is cut off or no {source.suffix} archive "
             f"({error}): download it again, or pack it anew."

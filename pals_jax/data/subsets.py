@@ -17,6 +17,15 @@ _SHIPPED = {
     for path in sorted((Path(__file__).parent / "lists").glob("*/*.txt"))
 }
 
+# What the shipped lists are of, by the folder.
+_OF = {
+    "voc_classic": "VOC 2012 train",
+    "voc_blender": "VOC 2012 trainaug",
+    "voc_u2pl": "VOC 2012 trainaug",
+    "voc": "VOC 2012 trainaug",
+    "cityscapes": "Cityscapes train",
+}
+
 # Published lists name the file of an image, where the id of a Cityscapes frame lacks this.
 _FILE_SUFFIX = "_leftImg8bit"
 
@@ -72,10 +81,12 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
     """
     if not spec:
         chosen = list(ids)
+    elif spec == "prefix:":
+        raise DataError("prefix: of no letters is that of all ids: say which, as prefix:0006R0.")
     elif spec.startswith("prefix:"):
         chosen = [key for key in ids if key.startswith(spec.removeprefix("prefix:"))]
     elif names_ids(spec):
-        chosen = _listed([*ids, *held_out], _list_file(spec))
+        chosen = _listed([*ids, *held_out], spec)
         if taken := sorted(set(chosen) & set(held_out)):
             raise DataError(
                 f"{spec}: {len(taken)} of its {len(chosen)} ids are held out: {some(taken)}. Take "
@@ -151,10 +162,12 @@ def _fraction(spec: str, total: int) -> float:
             "voc_classic/92, nor a .txt file."
         ) from None
     if 1 < fraction < float("inf"):
-        hint = f"for {spec} of {total} images give {fraction / total:.4g}"
+        hint = ""
         if fraction > total:
-            hint = f"there are {total} images; leave it empty for all of them"
-        raise DataError(f"a subset is a fraction in (0, 1], got {spec}; {hint}.")
+            hint = f"; there are {total} images: leave it empty for all of them"
+        elif fraction.is_integer():
+            hint = f"; for {spec} of {total} images give {fraction / total:.4g}"
+        raise DataError(f"a subset is a fraction in (0, 1], got {spec}{hint}.")
     return fraction
 
 
@@ -170,8 +183,9 @@ def _list_file(spec: str) -> Path:
     return _SHIPPED[spec]
 
 
-def _listed(ids: Sequence[str], path: Path) -> list[str]:
-    """The ids that a list file names."""
+def _listed(ids: Sequence[str], spec: str) -> list[str]:
+    """The ids that a list names."""
+    path = _list_file(spec)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -203,10 +217,10 @@ def _listed(ids: Sequence[str], path: Path) -> list[str]:
         else:
             unknown.append(line)
     if unknown:
-        hint = " lists/README.md tells which split it is of." if path in _SHIPPED.values() else ""
+        owner = "" if is_list(spec) else f"The list is of {_OF[spec.split('/')[0]]}. "
         raise DataError(
-            f"{path}: {len(unknown)} lines stand for none, or for several, of the {len(ids)} ids "
-            f"to choose from: {', '.join(unknown)}.{hint}"
+            f"{spec}: {len(unknown)} lines name none of the {len(ids)} images to choose from, or "
+            f"several. {owner}They are {', '.join(unknown)}."
         )
     return list(chosen)
 

@@ -38,6 +38,13 @@ _STEM = "conv1.weight"
 _BACKBONE = "backbone."  # in a state dict of a whole network
 _PARALLEL = "module."  # in one of PyTorch's DataParallel
 
+# The blocks of torchvision's networks that have configurations here.
+_PUBLISHED = {
+    "resnet18": "2, 2, 2, 2 blocks",
+    "resnet50": "3, 4, 6, 3 bottleneck blocks",
+    "resnet101": "3, 4, 23, 3 bottleneck blocks",
+}
+
 _SHOWN = 20  # names on each side of a mismatch
 
 # Published files end in the first digits of their SHA-256, as resnet50-0676ba61.pth.
@@ -110,7 +117,7 @@ def load_backbone(
     others += [f"{counts} num_batches_tracked"] * (counts > 0)
     report = f"weights: all {len(given)} arrays of the backbone are those of {path}"
     if others:
-        report += f"; not taken: {', '.join(others)}"
+        report += f"; not taken: {_some(others)}"
     return (
         {**params, "backbone": loaded["params"]},
         {**statistics, "backbone": loaded["statistics"]},
@@ -239,7 +246,7 @@ def _check_same(
         if layouts[0] != layouts[1]:
             what = (
                 f"is of another network than config.model.name and config.model.width: its stages "
-                f"have {layouts[0]}, those of the backbone {layouts[1]}"
+                f"have {layouts[0]}, those of the backbone {layouts[1]}{_named_after(layouts[0])}"
             )
         raise WeightsError(
             f"{path} {what}\n"
@@ -263,6 +270,14 @@ def _layout(shapes: dict[str, tuple[int, ...]]) -> str:
     kind = "bottleneck " if "layer1.0.conv3.weight" in shapes else ""
     width = f" of width {stem[0]}" if (stem := shapes.get(_STEM)) else ""
     return f"{blocks} {kind}blocks{width}"
+
+
+def _named_after(layout: str) -> str:
+    """Which setting fits the blocks of a ResNet of torchvision, as a hint."""
+    for name, blocks in _PUBLISHED.items():
+        if layout == f"{blocks} of width 64":
+            return f"; --config.model.name=deeplabv3plus_{name} --config.model.width=64 would fit"
+    return ""
 
 
 def _kind(array: np.ndarray) -> Any:

@@ -10,6 +10,7 @@ from cityscapes_archives import (
     CITIES,
     expect_small,
     label_ids,
+    png,
     write_cityscapes,
     write_coarse,
     write_images,
@@ -166,6 +167,21 @@ def test_an_image_that_is_cut_off_is_named(config, archives, tmp_path):
             archive.writestr(name, content[: len(content) // 2] if half else content)
     with pytest.raises(DataError, match="bochum_000000_000019: its label is cut off"):
         opened(config, tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "problem"),
+    [
+        (lambda png: png.replace(b"IDAT", b"IDAT\0\0", 1), "is cut off or damaged"),
+        (lambda png: png[:5000] + png[6000:], "is cut off or damaged"),
+        (lambda png: b"", "is cut off or damaged"),
+        (lambda _: png(np.zeros((1024, 2048, 3), np.uint8)), "is no PNG of gr"),
+    ],
+)
+def test_labels_that_are_damaged_or_of_another_kind(damaged, problem):
+    whole = png(label_ids())
+    assert not cityscapes._problem(whole, "label")
+    assert cityscapes._problem(damaged(whole), "label").startswith(problem)
 
 
 def test_a_disk_without_room(config, archives, tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ import re
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.extractor import ExtractError
 
+from pals_jax.data.archives import ARCHIVE_ERRORS
 from pals_jax.data.builders.preparation import digest, locked, prepare, require_room
 from pals_jax.data.catalog import CITYSCAPES_LABEL_IDS
 from pals_jax.data.errors import DataError, some
@@ -61,7 +63,7 @@ SIZE = (1024, 2048)
 
 _INDEX = "pals_jax.json"
 
-_END_OF_PNG = b"IEND"  # type of the last chunk, before its checksum
+_GREY_BYTES = (8, 0)  # bits and colour type in the header of a PNG
 
 
 def class_table(ignore: int) -> np.ndarray:
@@ -170,20 +172,38 @@ def _index(builder: Any, configuration: str) -> dict[str, dict[str, list[str]]]:
             ids.append(record["image_id"].decode())
             digests.append(digest(encoded))
             for what, png in encoded.items():
-                if _END_OF_PNG not in png[-16:]:
+                if problem := _problem(png, what):
                     raise DataError(
-                        f"{ids[-1]}: its {what} is cut off. Remove {builder.data_dir} and download "
+                        f"{ids[-1]}: its {what} {problem}. Remove {builder.data_dir} and download "
                         "the archive again."
-                    )
-                width, height = struct.unpack(">II", png[16:24])  # of the header
-                if (height, width) != SIZE:
-                    raise DataError(
-                        f"{ids[-1]}: its {what} is {height}×{width}, that of Cityscapes "
-                        f"{SIZE[0]}×{SIZE[1]}. Remove {builder.data_dir} and download the archive "
-                        "again."
                     )
         index[split] = {"ids": ids, "digests": digests}
     return index
+
+
+def _problem(png: bytes, what: str) -> str:
+    """What is wrong with the "image" or "label" of a frame, as far as its chunks tell; or ""."""
+    chunks = dict(_whole_chunks(png))
+    if b"IEND" not in chunks:  # the last
+        return "is cut off or damaged"
+    width, height, *kind = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
+    if (height, width) != SIZE:
+        return f"is {height}×{width}, that of Cityscapes {SIZE[0]}×{SIZE[1]}"
+    if what == "label" and tuple(kind) != _GREY_BYTES:
+        return "is no PNG of grey bytes, as those of label ids are"
+    return ""
+
+
+def _whole_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Type and content of the chunks of a PNG, up to the first whose checksum is not right."""
+    at = 8  # behind the signature
+    while at < len(png):
+        length, kind = struct.unpack(">I4s", png[at : at + 8].ljust(8, b"\0"))
+        content, checksum = png[at + 8 : at + 8 + length], png[at + 8 + length : at + 12 + length]
+        if zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(checksum):
+            return
+        yield kind, content
+        at += 12 + length
 
 
 def _generate(builder: Any, root: str, configuration: str) -> None:
@@ -198,7 +218,12 @@ def _generate(builder: Any, root: str, configuration: str) -> None:
         try:
             builder.download_and_prepare(download_config=download)
         except ExtractError as error:
-            raise DataError(f"an archive is damaged ({error}): download it again.") from None
+            if isinstance(error.__cause__, OSError):  # as of a full disk, which is told elsewhere
+                raise error.__cause__ from None
+            raise DataError(
+                f"an archive is damaged, encrypted, or compressed in a way that Python does not "
+                f"know ({error}): download it again."
+            ) from None
 
 
 def _check_archives(root: str, configuration: str) -> int:
@@ -248,7 +273,7 @@ def _entries(path: Path) -> dict[str, int]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {entry.filename: entry.file_size for entry in archive.infolist()}
-    except (OSError, zipfile.BadZipFile) as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(
             f"{path} ({path.stat().st_size} bytes) is cut off or no zip archive ({error}): "
             f"download it again. {INSTRUCTIONS}"

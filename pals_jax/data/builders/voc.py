@@ -36,7 +36,8 @@ for trainaug also one of
   {SBD} (MD5 82b4d87ceb2ed10f6038a1cba92111cb), from
   https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/{SBD},
   or what it unpacks to, benchmark_RELEASE;
-  {AUG}, or the folder SegmentationClassAug: the same masks as PNGs.
+  {AUG}, from https://www.dropbox.com/s/oeu149j8qtbs1x0/{AUG},
+  or the folder SegmentationClassAug: the same masks as PNGs, as others packed them.
 They stay there: what was prepared of them is found by their sizes and times."""
 
 AUGMENTED = "trainaug"
@@ -125,11 +126,12 @@ def read_sbd(file: File) -> Mask:
     try:
         content = scipy.io.loadmat(io.BytesIO(file.read_bytes()))
         mask = content["GTcls"]["Segmentation"][0, 0]
+        largest = mask.max()
     except Exception as error:  # SciPy raises a dozen kinds on broken files
         raise DataError(f"{file}: no GTcls.Segmentation of SBD ({error!r}).") from None
-    if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() > 20:
+    if mask.dtype != np.uint8 or mask.ndim != 2 or largest > 20:
         raise DataError(
-            f"{file}: GTcls.Segmentation is {mask.dtype} {mask.shape} up to {mask.max()}; expected "
+            f"{file}: GTcls.Segmentation is {mask.dtype} {mask.shape} up to {largest}; expected "
             "uint8 [H, W] up to 20."
         )
     return mask
@@ -172,9 +174,7 @@ class _Voc:
                 f"{source} lacks ImageSets/Segmentation/train.txt, val.txt or trainval.txt. "
                 f"{INSTRUCTIONS}"
             )
-        self.ids = {
-            name: file.read_bytes().decode("utf-8-sig").split() for name, file in lists.items()
-        }
+        self.ids = {name: _words(file) for name, file in lists.items()}
 
     def split(self, name: str) -> list[Pair[File]]:
         """The pairs of a split of VOC, sorted by id."""
@@ -202,6 +202,13 @@ class _Voc:
                     f"{', '.join(missing)}."
                 )
         return [Pair(key, self.images[key], masks[key]) for key in sorted(ids)]
+
+
+def _words(file: File) -> list[str]:
+    try:
+        return file.read_bytes().decode("utf-8-sig").split()
+    except UnicodeDecodeError:
+        raise DataError(f"{file} is not text in UTF-8. {INSTRUCTIONS}") from None
 
 
 def _by_id(files: Mapping[str, File], pattern: re.Pattern[str]) -> dict[str, File]:
