@@ -46,8 +46,6 @@ def compiled(name: str, function: Callable, *arguments) -> tuple[Case, Any]:
 
 def measure(cases: Sequence[Case], repeats: int) -> dict[str, list[float]]:
     """Seconds of each case in each of so many rounds; one more round warms up."""
-    if (load := os.getloadavg()[0]) > 0.5 * (os.cpu_count() or 1) + 1:
-        print(f"a load of {load:.1f} on {os.cpu_count()} cores: something else runs; ratios suffer")
     seconds: dict[str, list[float]] = {case.name: [] for case in cases}
     orders = random.Random(0)
     for number in range(repeats + 1):
@@ -119,6 +117,8 @@ def processors() -> int:
 
 def arguments(description: str, quick: str) -> argparse.ArgumentParser:
     """What all benchmarks are told: --quick, --repeats, --output."""
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5 * processors():
+        print(f"load {load:.1f} on {processors()} processors: other work disturbs what is measured")
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"{quick}, under a minute")
     parser.add_argument(

@@ -30,7 +30,7 @@ def main() -> None:
     if not lines:
         parser.error(f"{given.rows} holds no row of benchmarks.affinity")
     matplotlib.use("Agg")
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 5.2), layout="constrained")
     for panel, (key, label) in zip(panels, PANELS, strict=True):
         curves = defaultdict(dict)
         for line in lines:
@@ -42,7 +42,8 @@ def main() -> None:
             panel.plot(*points, marker=marker, ms=6, mfc="none", label=case)
         panel.set(xscale="log", yscale="log", xlabel="pixels N", ylabel=label)
         panel.grid(alpha=0.3)
-    panels[0].legend(fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.suptitle(f"Affinity between all pairs, {lines[-1]['device']}, {lines[-1]['processor']}")
     figure.savefig(given.output / "affinity_time_and_memory.png", dpi=110)
 
 

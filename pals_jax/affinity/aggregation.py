@@ -118,8 +118,10 @@ def aggregate(
 
     float32 inputs are multiplied at `Precision.HIGHEST`; bfloat16 inputs in bfloat16 with float32
     accumulation, by "linear" as float32. Features are never rounded further, so bfloat16 ones give
-    the result of what they hold, to some 10⁻⁴ at a small τ; weights are rounded to the dtype of the
-    values. No gradient flows through the result.
+    the result of what they hold, to some 10⁻⁶/τ or 10⁻⁶·power; weights are rounded to the dtype of
+    the values. No gradient flows through the result.
+
+    Compiled at the first call with new shapes or options.
 
     Args:
       features: [B,N,D] float32 or bfloat16. One that is NaN or inf in a valid pixel makes the whole
