@@ -118,7 +118,7 @@ def processors() -> int:
 def arguments(description: str, quick: str) -> argparse.ArgumentParser:
     """What all benchmarks are told: --quick, --repeats, --output."""
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5 * processors():
-        print(f"load {load:.1f} on {processors()} processors: other work disturbs what is measured")
+        print(f"load {load:.1f} on {processors()} processors in the last minute: ratios may suffer")
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"{quick}, under a minute")
     parser.add_argument(
