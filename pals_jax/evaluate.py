@@ -195,7 +195,7 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     parts = (
         config.eval.split,
         str(step),
-        _other_data(config, examples, workdir),
+        other_data(config, examples, workdir),
         views.name,
     )
     try:
@@ -215,8 +215,14 @@ def announce(step: int, examples: data.Examples, split: str) -> None:
     )
 
 
-def _other_data(config: ConfigDict, examples: data.Source, workdir: Path) -> str:
-    """What to call the data in the name of a result; "" for that of the training."""
+def other_data(config: ConfigDict, examples: data.Source, workdir: Path) -> str:
+    """What to call data in the name of what is written about them; "" for those of the training.
+
+    Args:
+      config: resolved; says where the data are.
+      examples: of `config.eval.split`.
+      workdir: of the training.
+    """
     saved, asked = workdir / "config.json", config.data
     if not saved.exists():
         return ""
@@ -227,9 +233,10 @@ def _other_data(config: ConfigDict, examples: data.Source, workdir: Path) -> str
     if all(trained[field] == asked[field] for field in fields):
         return ""
     folder = Path(asked.root).expanduser().resolve().name if asked.root else asked.name
-    # Folders of one name may hold other images, and one split may be divided in many ways.
-    told = data.ids_hash(examples.ids) if config.eval.split == data.DEV else examples.data_hash
-    return f"{folder}-{told[:6]}"
+    told = examples.data_hash
+    if config.eval.split == data.DEV:  # the hash is that of the split of which it is a part
+        told = data.ids_hash([told, *examples.ids])
+    return f"{folder}-{told[:6]}"  # folders of one name may hold other images
 
 
 def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None:
@@ -238,28 +245,31 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
     if not saved.exists() or not listed.exists():  # a checkpoint is enough to evaluate
         return
     trained, asked, split = configs.load(saved).data, config.data, config.eval.split
-    images = data.dataset_info(asked).images
-    one_folder = "{split}" not in images  # or none, of a data set whose ids are its own
     drawn_from = asked.train_split if split == data.DEV else split
-    if (
-        split != trained.train_split
-        and trained.name == asked.name
-        # Ids of a benchmark are its own; those of a folder belong to it.
-        and (not images or _folder(trained) == _folder(asked))
-        # In a folder of its own, an image may have the name of another that was trained on.
-        and (one_folder or drawn_from == trained.train_split)
-        and (seen := set(ids) & set(listed.read_text().splitlines()))
-    ):
+    known = _places(trained, trained.train_split, listed.read_text().splitlines())
+    places = _places(asked, drawn_from, ids)
+    seen = sorted(places[place] for place in places.keys() & known.keys())
+    if split != trained.train_split and seen:
         raise data.DataError(
             f"config.eval.split = {split!r}: {len(seen)} of its {len(ids)} images were trained on, "
-            f"as {min(seen)!r} of {listed}. Evaluate on others, or, with "
+            f"as {seen[0]!r} of {listed}. Evaluate on others, or, with "
             f"--config.eval.split={trained.train_split}, on the training split as such."
         )
 
 
-def _folder(config: ConfigDict) -> str:
-    """Where the images of a data set of one's own lie, by whatever way it is named."""
-    return os.path.realpath(Path(config.root).expanduser() / Path(config.images).parent)
+def _places(config: ConfigDict, split: str, ids: Sequence[str]) -> dict[str, str]:
+    """The ids of a split by where their images lie, by whatever way that is named, without
+    extension. Those of a benchmark, which has ids of its own, need no folder.
+    """
+    pattern = data.dataset_info(config).images
+    if not pattern:
+        return {f"{config.name}/{key}": key for key in ids}
+    root, real = Path(config.root).expanduser(), functools.cache(os.path.realpath)
+    places = {}
+    for key in ids:
+        path = root / pattern.replace("{split}", split).replace("{id}", key)
+        places[f"{real(path.parent)}/{path.stem}"] = key
+    return places
 
 
 def write(

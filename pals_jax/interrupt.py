@@ -1,9 +1,11 @@
 """Turns Ctrl-C and SIGTERM into a flag, so that a training step can finish and be saved."""
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 
@@ -20,13 +22,14 @@ class Interrupted(Exception):  # noqa: N818 - an event, not an error
 
 
 def tell(message: object) -> None:
-    """Prints at once. Where nobody reads any more, as `tee` after Ctrl-C, this and all that is
-    printed later goes nowhere, so that the state is saved all the same.
+    """Prints at once. Where nobody reads any more, as `tee` after Ctrl-C, or the disk is full, this
+    and all that is printed later goes nowhere, so that the state is saved all the same.
     """
     try:
         print(message, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        with contextlib.suppress(OSError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class StopSignal:

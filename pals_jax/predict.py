@@ -1,6 +1,7 @@
 """Prediction on a folder: class indices, colours and overlays, sized and turned as the input."""
 
 import collections
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from PIL import Image
 
 from pals_jax import data, inference, networks, sharding, visualize
 from pals_jax.errors import ConfigError
-from pals_jax.evaluate import open_examples
+from pals_jax.evaluate import open_examples, other_data
 from pals_jax.files import write_atomically
 from pals_jax.submissions import Submission
 from pals_jax.views import Views
@@ -69,8 +70,8 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     """Predicts every image of a folder, or of the evaluated split where no folder is given.
 
     Writes OUTPUT/index/ID.png (class indices, single channel), OUTPUT/colour/ID.png,
-    OUTPUT/overlay/ID.png, OUTPUT/legend.png, the classes with their colours, and what was predicted
-    to OUTPUT/predicted.txt; if asked for, the archive of a submission.
+    OUTPUT/overlay/ID.png and OUTPUT/legend.png, the classes with their colours; the path of the
+    folder that was predicted to OUTPUT/predicted.txt; if asked for, the archive of a submission.
 
     Args:
       config: resolved; `config.predict` says what to predict. What the network is comes from the
@@ -82,28 +83,30 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
 
     Raises:
       DataError: images could not be read; they are listed, after all others were predicted.
-      ConfigError: the output cannot be a folder, or holds predictions of other images.
+      ConfigError: the output cannot be a folder.
     """
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
     _, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
-    images = Path(config.predict.images).expanduser().resolve()
     views = Views.of_config(config.eval)
-    name = images.name if config.predict.images else config.eval.split
-    name = "_".join(filter(None, (name, views.name)))
-    output = Path(config.predict.output or workdir / "predictions" / name).expanduser()
-    if config.predict.images and output.resolve().is_relative_to(images):
-        raise data.DataError(
-            f"config.predict.output {output} lies in config.predict.images {images}: the next "
-            "prediction would take it for input; choose another folder"
-        )
+    output = Path(config.predict.output).expanduser() if config.predict.output else None
     unreadable: list[data.DataError] = []
     examples: data.Examples
+    images = None
     if config.predict.images:
+        images = Path(config.predict.images).expanduser().resolve()
+        output = output or _default_output(workdir, images, views.name)
+        if output.resolve().is_relative_to(images):
+            raise data.DataError(
+                f"config.predict.output {output} lies in config.predict.images {images}: the next "
+                "prediction would take it for input; choose another folder"
+            )
         examples = folder = ImageFolder(Path(config.predict.images))
         unreadable += folder.unreadable
     else:
-        examples = open_examples(config, meta)
+        examples = source = open_examples(config, meta)
+        told = (config.eval.split, other_data(config, source, workdir), views.name)
+        output = output or workdir / "predictions" / "_".join(filter(None, told))
     submission = None
     if config.predict.submission:
         submission = Submission(config.predict.submission, output, meta.classes)
@@ -112,7 +115,8 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         output.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"config.predict.output={output} cannot be a folder: {error}") from error
-    _keep_apart(output, str(images) if config.predict.images else _split_of(config))
+    if images is not None:
+        write_atomically(output / "predicted.txt", _printable(images) + "\n")
 
     @jax.jit
     def classify(network, image, valid):
@@ -166,19 +170,16 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     return output
 
 
-def _split_of(config: ConfigDict) -> str:
-    return f"{config.eval.split} of {config.data.name} {config.data.root}".rstrip()
-
-
-def _keep_apart(output: Path, predicted: str) -> None:
-    """Writes down what a folder holds predictions of, and refuses to mix in those of others."""
+def _default_output(workdir: Path, images: Path, views: str) -> Path:
+    """Where predictions of a folder go: a folder of its name, which tells its path, so that another
+    of that name gets one of its own.
+    """
+    path = _printable(images)
+    output = workdir / "predictions" / "_".join(filter(None, (images.name, views)))
     told = output / "predicted.txt"
-    if told.exists() and (before := told.read_text().strip()) != predicted:
-        raise ConfigError(
-            f"{output} holds predictions of {before}, these would be of {predicted}: choose "
-            "another folder with --config.predict.output, or remove that one"
-        )
-    write_atomically(told, predicted + "\n")
+    if told.exists() and told.read_text(errors="replace") != path + "\n":
+        output = output.with_name(f"{output.name}-{hashlib.sha256(path.encode()).hexdigest()[:6]}")
+    return output
 
 
 def _pictures(

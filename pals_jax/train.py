@@ -19,7 +19,7 @@ from pals_jax import config as configs
 from pals_jax import data, evaluate, networks, sharding, state, visualize, writers
 from pals_jax.checkpoints import Checkpoints, Meta
 from pals_jax.errors import ConfigError
-from pals_jax.interrupt import Interrupted, StopSignal
+from pals_jax.interrupt import Interrupted, StopSignal, tell
 from pals_jax.models import Apply
 from pals_jax.objectives import OBJECTIVES, Supervised
 from pals_jax.progress import Progress
@@ -236,10 +236,9 @@ class _Run:
                 if log:
                     rate = progress.advance(self.step)
                     writer.scalars(self.step, scalars | {"steps_per_second": rate})
-                    print(
+                    tell(
                         f"step {self.step}/{total}  loss {scalars['loss']:.4f}  "
-                        f"{progress.describe(self.step, rate)}",
-                        flush=True,
+                        f"{progress.describe(self.step, rate)}"
                     )
                 # Also when stopping: else a resumed run might keep another best than one that
                 # was not stopped.
@@ -382,5 +381,5 @@ class _Run:
         )
         score = evaluation.mean_iou
         writer.scalars(self.step, {"dev/mean_iou": score})
-        print(f"step {self.step}: mIoU on dev {100 * score:.1f} %", flush=True)
+        tell(f"step {self.step}: mIoU on dev {100 * score:.1f} %")
         return score

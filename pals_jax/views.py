@@ -63,7 +63,7 @@ class Views(NamedTuple):
             (height, width), (rows, columns) = self.window, self.stride
             parts.append(f"windows{height}x{width}by{rows}x{columns}")
         if self.scales != (1.0,):
-            parts.append("scales" + "-".join(f"{scale:.15g}" for scale in self.scales))
+            parts.append("scales" + "-".join(f"{scale:g}" for scale in self.scales))
         return "_".join(parts + ["flip"] * self.flip)
 
     def average(self, predict: Predict) -> Predict:

@@ -293,18 +293,27 @@ def test_another_way_to_a_folder_does_not_hide_that_its_images_were_trained_on(
     network, tmp_path, monkeypatch
 ):
     (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img/val").symlink_to(tmp_path / "img")
     source = source_of_two(np.zeros((32, 32, 1), np.uint8))
     monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
     monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
+    monkeypatch.setattr(evaluate, "evaluate_network", lambda *_: EVALUATION)
     config = configs.default_config()
     config.data.update(name="segmentation_folder", root=str(tmp_path), classes=CLASSES)
     config.data.update(images="img/{id}.png", masks="lab/{id}.png")
     configs.save(configs.resolve(config), tmp_path / "config.json")
     (tmp_path / "ids.txt").write_text("b\nc\n")
-    for changed in ({"root": str(tmp_path / "link")}, {"images": "img/{id}.*"}):
+    for changed in (
+        {"root": str(tmp_path / "link")},
+        {"images": "img/{id}.*"},
+        {"images": "img/{split}/{id}.jpg"},
+    ):
         config.data.update(changed)
         with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'b' of"):
             evaluate.evaluate(configs.resolve(config), tmp_path)
+    config.data.images = "img/{id}_right.png"  # other images beside them
+    assert evaluate.evaluate(configs.resolve(config), tmp_path)["images"] == 2
 
 
 def test_moving_a_benchmark_does_not_hide_that_its_images_were_trained_on(
@@ -340,7 +349,7 @@ def test_results_of_other_views_and_data_have_names_of_their_own(
     config.eval.update(split="dev", scales=(1.0,), flip=False)
     evaluate.evaluate(configs.resolve(config), tmp_path)
     names = {path.name for path in tmp_path.glob("result_*.json")}
-    of_dev = f"result_dev_4_photos-{data.ids_hash(['a', 'b'])[:6]}.json"
+    of_dev = f"result_dev_4_photos-{data.ids_hash(['0123', 'a', 'b'])[:6]}.json"
     assert names == {"result_val_4.json", "result_val_4_field-0123_scales0.5-1_flip.json", of_dev}
     told = capsys.readouterr().out
     assert "val: 2 images at full resolution, checkpoint 4\n" in told

@@ -142,7 +142,7 @@ def aggregate(
           to it or labels have more classes than √(N/4); under `vmap` pairs are computed in any
           case), "pallas" (fused kernels for
           GPU and TPU, interpreted elsewhere), or "auto" (see `choose`).
-      tile_size: rows and sources per tile of "tiled", which takes 1024 at most, and "pallas"; both
+      tile_size: rows and sources per tile of "tiled", which takes 512 at most, and "pallas"; both
         have defaults. No matter to the others. That of "pallas" must be a power of two from 16 on a
         GPU, a multiple of 128 on a TPU.
       mesh: divides the work on each image among its devices, "tiled" only, for one large image.
@@ -202,7 +202,7 @@ def aggregate(
         implementation=implementation,
         kernel=kernel,
         exclude_self=bool(exclude_self),
-        tile_size=tile_size,
+        tile_size=None if tile_size is None else int(tile_size),
         mesh=mesh,
     )
 

@@ -33,7 +33,9 @@ _BOUNDED_POWER = 4.0
 
 # XLA may add up the products of a cosine from first to last. At worst, all of a sum are lost in the
 # first, each by half an ulp of 1, and the same in all pairs of a class: then L products at a time
-# change a result by L·2⁻²⁶/τ. That is 8·10⁻⁶ for so many at τ = 1.
+# change a result by L·2⁻²⁶/τ. That is 8·10⁻⁶ for so many at τ = 1. It is up to twice as much if
+# several sums begin with a strong channel just above a power of two; sums half as long would take
+# all pairs a quarter longer.
 _LONGEST_SUM = 536
 # Below the one temperature, sums would have to be shorter than is affordable and stay as they are;
 # below the other, cosines are exact.
@@ -52,8 +54,9 @@ class Kernel:
 
     Attributes:
       similarity: one of SIMILARITIES.
-      temperature: τ of exp_cosine, in [10⁻³⁰, 10³⁰].
-      power: in [1, 10³⁰], of relu_cosine; below, the slope at 0 is infinite and rounding decides.
+      temperature: τ of exp_cosine, in [10⁻³⁰, 10³⁰]; 1 for the others.
+      power: in [1, 10³⁰], of relu_cosine; below, the slope at 0 is infinite and rounding decides. 1
+        for the others.
 
     Raises:
       ValueError: an attribute has a value that it cannot have.
@@ -78,8 +81,10 @@ class Kernel:
             )
         if not 1 <= self.power <= _MOST:
             raise ValueError(f"power must be ≥ 1 and at most {_MOST:g}, found {self.power}")
-        for name in ("temperature", "power"):  # of any type of number
-            object.__setattr__(self, name, float(getattr(self, name)))
+        # Of any type of number; one that κ does not have does not tell kernels apart.
+        for name, similarity in (("temperature", "exp_cosine"), ("power", "relu_cosine")):
+            value = float(getattr(self, name)) if self.similarity == similarity else 1.0
+            object.__setattr__(self, name, value)
 
     @property
     def is_bounded(self) -> bool:

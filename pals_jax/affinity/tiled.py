@@ -25,9 +25,9 @@ from jaxtyping import Array, Bool, Float, Int
 from pals_jax.affinity import kernels
 from pals_jax.affinity.kernels import Directions, Kernel
 
-# Larger tiles, with the sums they are made of, do not fit into the cache of a CPU's core, and the
-# calls of smaller ones get too small. Sums over the largest are short enough for their rounding.
-_TILE_SIZE, _LARGEST = 512, 1024
+# Larger tiles, with the sums they are made of, do not fit into the cache of a CPU's core, smaller
+# ones make the calls too small, and sums over twice as many sources would be off by 10⁻⁵.
+_LARGEST = 512
 
 
 class _Tiles(NamedTuple):
@@ -65,7 +65,7 @@ def aggregate(
 ) -> tuple[Float[Array, "b n k"], Bool[Array, "b n"]]:
     """Aggregates `values` tile by tile; see `pals_jax.affinity.aggregate`."""
     batch, pixels, _ = features.shape
-    most = min(tile_size or _TILE_SIZE, _LARGEST)
+    most = min(tile_size or _LARGEST, _LARGEST)
     # Tiles of equal size: one short tile at the end would cost as much as a full one.
     count = -(-pixels // most)
     size = -(-pixels // count)

@@ -82,7 +82,9 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
     if not spec:
         chosen = list(ids)
     elif spec == "prefix:":
-        raise DataError("prefix: of no letters is that of all ids: say which, as prefix:0006R0.")
+        raise DataError(
+            "prefix: lacks what ids begin with, as prefix:0006R0; empty stands for all."
+        )
     elif spec.startswith("prefix:"):
         chosen = [key for key in ids if key.startswith(spec.removeprefix("prefix:"))]
     elif names_ids(spec):
@@ -219,8 +221,8 @@ def _listed(ids: Sequence[str], spec: str) -> list[str]:
     if unknown:
         owner = "" if is_list(spec) else f"The list is of {_OF[spec.split('/')[0]]}. "
         raise DataError(
-            f"{spec}: {len(unknown)} lines name none of the {len(ids)} images to choose from, or "
-            f"several. {owner}They are {', '.join(unknown)}."
+            f"{spec}: {len(unknown)} of its lines name no image, or several, of the {len(ids)} to "
+            f"choose from. {owner}They are {', '.join(unknown)}."
         )
     return list(chosen)
 

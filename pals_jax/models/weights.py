@@ -41,6 +41,7 @@ _PARALLEL = "module."  # in one of PyTorch's DataParallel
 # The blocks of torchvision's networks that have configurations here.
 _PUBLISHED = {
     "resnet18": "2, 2, 2, 2 blocks",
+    "resnet34": "3, 4, 6, 3 blocks",
     "resnet50": "3, 4, 6, 3 bottleneck blocks",
     "resnet101": "3, 4, 23, 3 bottleneck blocks",
 }
@@ -276,7 +277,7 @@ def _named_after(layout: str) -> str:
     """Which setting fits the blocks of a ResNet of torchvision, as a hint."""
     for name, blocks in _PUBLISHED.items():
         if layout == f"{blocks} of width 64":
-            return f"; --config.model.name=deeplabv3plus_{name} --config.model.width=64 would fit"
+            return f"; --config.model.name=deeplabv3plus_{name} --config.model.width=64 has these"
     return ""
 
 

@@ -13,6 +13,7 @@ from ml_collections import config_flags
 
 from pals_jax import command_line
 from pals_jax.errors import ConfigError, advice
+from pals_jax.interrupt import tell
 from pals_jax.sweep import report, rows, tables
 from pals_jax.sweep.plan import Run, Sweep, expand, load
 from pals_jax.sweep.runner import Runner
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
         with exclusive(workdir) if training else contextlib.nullcontext():
             code = run(sweep, runs, workdir, _PROCESSES.value, train=training)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on")
+        tell("interrupted; the same command goes on")
         sys.exit(128 + signal.SIGINT)
     except ConfigError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from cityscapes_archives import (
     CITIES,
     expect_small,
@@ -16,6 +17,7 @@ from cityscapes_archives import (
     write_images,
     write_labels,
 )
+from tensorflow_datasets.core.download.extractor import ExtractError
 
 from pals_jax.data.builders import cityscapes, preparation
 from pals_jax.data.catalog import CATALOG
@@ -187,6 +189,17 @@ def test_labels_that_are_damaged_or_of_another_kind(damaged, problem):
 def test_a_disk_without_room(config, archives, tmp_path, monkeypatch):
     monkeypatch.setattr(preparation.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(DataError, match=r"needs .* GB in .* has 1e-06 GB left: make room"):
+        opened(config, archives, "train", data_dir=tmp_path)
+
+
+def test_a_disk_that_is_full_while_unpacking_is_no_damaged_archive(
+    config, archives, tmp_path, monkeypatch
+):
+    def fill(*_, **__):
+        raise ExtractError("Error while extracting x.zip: No space left on device")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fill)
+    with pytest.raises(DataError, match=r"the disk of .* is full: make room"):
         opened(config, archives, "train", data_dir=tmp_path)
 
 

@@ -130,7 +130,7 @@ def test_a_bare_name_stands_for_the_one_id_that_ends_with_it(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("jena_1\n")
     assert select(["aachen/aachen_1", "jena/jena_1"], str(path), 0) == ["jena/jena_1"]
-    with pytest.raises(DataError, match="name none of the 2 images to choose from, or several"):
+    with pytest.raises(DataError, match="no image, or several, of the 2 to choose from"):
         select(["x/jena_1", "y/jena_1"], str(path), 0)
 
 
@@ -143,7 +143,7 @@ def test_dots_and_spaces_in_ids(tmp_path):
 def test_every_unknown_id_of_a_list_is_named(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("drivea/003\nnope\ndrivea/999\n")
-    with pytest.raises(DataError, match=r"list\.txt: 2 lines .* 20 images.*are nope, drivea/999\."):
+    with pytest.raises(DataError, match=r"list\.txt: 2 of .* 20 to.*are nope, drivea/999\."):
         select(IDS, str(path), 0)
 
 

@@ -175,7 +175,7 @@ def _index(builder: Any, configuration: str) -> dict[str, dict[str, list[str]]]:
                 if problem := _problem(png, what):
                     raise DataError(
                         f"{ids[-1]}: its {what} {problem}. Remove {builder.data_dir} and download "
-                        "the archive again."
+                        f"the archive of {what}s again."
                     )
         index[split] = {"ids": ids, "digests": digests}
     return index
@@ -184,7 +184,7 @@ def _index(builder: Any, configuration: str) -> dict[str, dict[str, list[str]]]:
 def _problem(png: bytes, what: str) -> str:
     """What is wrong with the "image" or "label" of a frame, as far as its chunks tell; or ""."""
     chunks = dict(_whole_chunks(png))
-    if b"IEND" not in chunks:  # the last
+    if not {b"IHDR", b"IDAT", b"IEND"} <= chunks.keys() or len(chunks[b"IHDR"]) != 13:
         return "is cut off or damaged"
     width, height, *kind = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
     if (height, width) != SIZE:
@@ -218,8 +218,8 @@ def _generate(builder: Any, root: str, configuration: str) -> None:
         try:
             builder.download_and_prepare(download_config=download)
         except ExtractError as error:
-            if isinstance(error.__cause__, OSError):  # as of a full disk, which is told elsewhere
-                raise error.__cause__ from None
+            if "No space left" in str(error):  # which `prepare` explains
+                raise OSError(str(error)) from None
             raise DataError(
                 f"an archive is damaged, encrypted, or compressed in a way that Python does not "
                 f"know ({error}): download it again."
