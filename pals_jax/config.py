@@ -152,7 +152,7 @@ def default_config() -> ConfigDict:
 
     config.predict = ConfigDict()
     config.predict.images = ""  # folder of images; "" = those of eval.split
-    config.predict.output = ""  # "" = WORKDIR/predictions
+    config.predict.output = ""  # "" = WORKDIR/predictions/NAME
     config.predict.opacity = 0.5  # of the colours in an overlay
     config.predict.submission = ""  # also an archive for the server of cityscapes or voc2012
 

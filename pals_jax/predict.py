@@ -70,8 +70,9 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     """Predicts every image of a folder, or of the evaluated split where no folder is given.
 
     Writes OUTPUT/index/ID.png (class indices, single channel), OUTPUT/colour/ID.png,
-    OUTPUT/overlay/ID.png and OUTPUT/legend.png, the classes with their colours; the path of the
-    folder that was predicted to OUTPUT/predicted.txt; if asked for, the archive of a submission.
+    OUTPUT/overlay/ID.png and OUTPUT/legend.png, the classes with their colours; if asked for,
+    the archive of a submission. By default OUTPUT is a folder of the work directory, in which
+    predicted.txt tells what was predicted.
 
     Args:
       config: resolved; `config.predict` says what to predict. What the network is comes from the
@@ -89,13 +90,12 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     workdir = Path(workdir).expanduser()
     _, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
     views = Views.of_config(config.eval)
-    output = Path(config.predict.output).expanduser() if config.predict.output else None
     unreadable: list[data.DataError] = []
     examples: data.Examples
-    images = None
     if config.predict.images:
         images = Path(config.predict.images).expanduser().resolve()
-        output = output or _default_output(workdir, images, views.name)
+        predicted = _printable(images)
+        output = _output(config, workdir, images.name, predicted)
         if output.resolve().is_relative_to(images):
             raise data.DataError(
                 f"config.predict.output {output} lies in config.predict.images {images}: the next "
@@ -105,18 +105,19 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         unreadable += folder.unreadable
     else:
         examples = source = open_examples(config, meta)
-        told = (config.eval.split, other_data(config, source, workdir), views.name)
-        output = output or workdir / "predictions" / "_".join(filter(None, told))
+        name = "_".join(filter(None, (config.eval.split, other_data(config, source, workdir))))
+        predicted = f"split {name}"
+        output = _output(config, workdir, name, predicted)
     submission = None
     if config.predict.submission:
         submission = Submission(config.predict.submission, output, meta.classes)
         submission.check(examples.ids)
     try:
         output.mkdir(parents=True, exist_ok=True)
+        if not config.predict.output:
+            write_atomically(output / "predicted.txt", predicted + "\n")
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"config.predict.output={output} cannot be a folder: {error}") from error
-    if images is not None:
-        write_atomically(output / "predicted.txt", _printable(images) + "\n")
 
     @jax.jit
     def classify(network, image, valid):
@@ -170,15 +171,17 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     return output
 
 
-def _default_output(workdir: Path, images: Path, views: str) -> Path:
-    """Where predictions of a folder go: a folder of its name, which tells its path, so that another
-    of that name gets one of its own.
+def _output(config: ConfigDict, workdir: Path, name: str, predicted: str) -> Path:
+    """Where predictions go: as asked, or to a folder that is named after what is predicted; to
+    another where one of that name holds predictions of something else.
     """
-    path = _printable(images)
-    output = workdir / "predictions" / "_".join(filter(None, (images.name, views)))
+    if config.predict.output:
+        return Path(config.predict.output).expanduser()
+    name = "_".join(filter(None, (name, Views.of_config(config.eval).name)))
+    output = workdir / "predictions" / name
     told = output / "predicted.txt"
-    if told.exists() and told.read_text(errors="replace") != path + "\n":
-        output = output.with_name(f"{output.name}-{hashlib.sha256(path.encode()).hexdigest()[:6]}")
+    if told.exists() and told.read_text(errors="replace") != predicted + "\n":
+        output = output.with_name(f"{name}-{hashlib.sha256(predicted.encode()).hexdigest()[:6]}")
     return output
 
 

@@ -161,6 +161,7 @@ def test_folders_of_one_name_are_not_mixed(workdir, tmp_path):
     assert first == workdir / "predictions/photos "
     assert run(workdir, tmp_path / "spring/photos ") == first  # again is no other
     assert run(workdir, tmp_path / "autumn/photos ").name.startswith("photos -")
+    assert run(workdir, tmp_path / "spring/photos ", output=str(first)) == first  # as asked
 
 
 def test_a_network_other_than_the_trained_one_is_refused(workdir, tmp_path):

@@ -82,9 +82,7 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
     if not spec:
         chosen = list(ids)
     elif spec == "prefix:":
-        raise DataError(
-            "prefix: lacks what ids begin with, as prefix:0006R0; empty stands for all."
-        )
+        raise DataError("prefix: lacks what ids begin with, as prefix:0006R0.")
     elif spec.startswith("prefix:"):
         chosen = [key for key in ids if key.startswith(spec.removeprefix("prefix:"))]
     elif names_ids(spec):

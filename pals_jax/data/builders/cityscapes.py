@@ -218,7 +218,9 @@ def _generate(builder: Any, root: str, configuration: str) -> None:
         try:
             builder.download_and_prepare(download_config=download)
         except ExtractError as error:
-            if "No space left" in str(error):  # which `prepare` explains
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            if "No space left" in str(error):  # told by TensorFlow; `prepare` explains it
                 raise OSError(str(error)) from None
             raise DataError(
                 f"an archive is damaged, encrypted, or compressed in a way that Python does not "
