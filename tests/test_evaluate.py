@@ -256,6 +256,25 @@ def test_a_split_without_labels_is_refused(network, tmp_path, monkeypatch):
         evaluate.evaluate(configs.resolve(configs.default_config()), tmp_path)
 
 
+@pytest.fixture
+def trained(network, tmp_path, monkeypatch):
+    """The configuration of a training on b and c of a layout; a and b are what is evaluated."""
+    source = source_of_two(np.zeros((32, 32, 1), np.uint8))
+    monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
+    monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
+    monkeypatch.setattr(evaluate, "evaluate_network", lambda *_: EVALUATION)
+
+    def on(images):
+        config = configs.default_config()
+        config.data.update(name="segmentation_folder", root=str(tmp_path), classes=CLASSES)
+        config.data.update(images=images, masks="lab/{id}.png")
+        configs.save(configs.resolve(config), tmp_path / "config.json")
+        (tmp_path / "ids.txt").write_text("b\nc\n")
+        return config
+
+    return on
+
+
 @pytest.mark.parametrize(
     ("split", "layout", "refused"),
     [
@@ -266,18 +285,8 @@ def test_a_split_without_labels_is_refused(network, tmp_path, monkeypatch):
         ("dev", "test/{id}.png", False),  # another folder than that of the training
     ],
 )
-def test_images_that_were_trained_on_are_no_other_split(
-    network, tmp_path, monkeypatch, split, layout, refused
-):
-    source = source_of_two(np.zeros((32, 32, 1), np.uint8))
-    monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
-    monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
-    monkeypatch.setattr(evaluate, "evaluate_network", lambda *_: EVALUATION)
-    config = configs.default_config()
-    config.data.update(name="segmentation_folder", root=str(tmp_path), classes=CLASSES)
-    config.data.update(images=layout.replace("test", "img"), masks="lab/{id}.png")
-    configs.save(configs.resolve(config), tmp_path / "config.json")
-    (tmp_path / "ids.txt").write_text("b\nc\n")
+def test_images_that_were_trained_on_are_no_other_split(tmp_path, trained, split, layout, refused):
+    config = trained(layout.replace("test", "img"))
     config.data.images, config.eval.split = layout, split
     config = configs.resolve(config)
     if not refused:
@@ -289,21 +298,11 @@ def test_images_that_were_trained_on_are_no_other_split(
     assert evaluate.evaluate(config, tmp_path)["images"] == 2
 
 
-def test_another_way_to_a_folder_does_not_hide_that_its_images_were_trained_on(
-    network, tmp_path, monkeypatch
-):
+def test_another_way_to_a_folder_does_not_hide_that_its_images_were_trained_on(tmp_path, trained):
     (tmp_path / "link").symlink_to(tmp_path)
     (tmp_path / "img").mkdir()
     (tmp_path / "img/val").symlink_to(tmp_path / "img")
-    source = source_of_two(np.zeros((32, 32, 1), np.uint8))
-    monkeypatch.setattr(networks, "restore_chosen", lambda *_: (4, *network))
-    monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
-    monkeypatch.setattr(evaluate, "evaluate_network", lambda *_: EVALUATION)
-    config = configs.default_config()
-    config.data.update(name="segmentation_folder", root=str(tmp_path), classes=CLASSES)
-    config.data.update(images="img/{id}.png", masks="lab/{id}.png")
-    configs.save(configs.resolve(config), tmp_path / "config.json")
-    (tmp_path / "ids.txt").write_text("b\nc\n")
+    config = trained("img/{id}.png")
     for changed in (
         {"root": str(tmp_path / "link")},
         {"images": "img/{id}.*"},

@@ -35,7 +35,7 @@ _BOUNDED_POWER = 4.0
 # first, each by half an ulp of 1, and the same in all pairs of a class: then L products at a time
 # change a result by L·2⁻²⁶/τ. That is 8·10⁻⁶ for so many at τ = 1. It is up to twice as much if
 # several sums begin with a strong channel just above a power of two; sums half as long would take
-# all pairs a quarter longer.
+# all pairs a fifth longer.
 _LONGEST_SUM = 536
 # Below the one temperature, sums would have to be shorter than is affordable and stay as they are;
 # below the other, cosines are exact.
