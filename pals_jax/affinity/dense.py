@@ -62,9 +62,8 @@ def aggregate(
     """Aggregates `values` by the whole affinity matrix; see `pals_jax.affinity.aggregate`."""
     del tile_size, mesh  # the matrix is one tile
     matrix, served = affinity_matrix(features, is_source, labels, kernel, exclude_self=exclude_self)
-    aggregated = kernels.in_short_sums(
-        lambda part: kernels.product("brs,bsk->brk", matrix[..., part], values[:, part]),
-        values.shape[1],
-        _LONGEST_SUM,
-    )
-    return aggregated, served
+    sums = [
+        kernels.product("brs,bsk->brk", matrix[..., part], values[:, part])
+        for part in kernels.short_slices(values.shape[1], _LONGEST_SUM)
+    ]
+    return kernels.sum_in_pairs(sums), served

@@ -8,7 +8,6 @@ that a small temperature or a large power never underflows a whole row to zero.
 import dataclasses
 import functools
 import numbers
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -32,11 +31,10 @@ _BOUNDED_EXPONENT = 64.0
 _BOUNDED_POWER = 4.0
 
 # XLA may add up the products of a cosine from first to last. At worst, all of a sum are lost in the
-# first, each by half an ulp of 1, and the same in all pairs of a class: then L products at a time
-# change a result by L·2⁻²⁶/τ. That is 8·10⁻⁶ for so many at τ = 1. It is up to twice as much if
-# several sums begin with a strong channel just above a power of two; sums half as long would take
-# all pairs a fifth longer.
-_LONGEST_SUM = 536
+# first, each by half an ulp, and the same in all pairs of a class: then L products at a time change
+# a result by L·2⁻²⁶/τ, or by twice as much if many sums begin with a strong channel just above a
+# power of two. That is 10⁻⁵ for so many at τ = 1.
+_LONGEST_SUM = 320
 # Below the one temperature, sums would have to be shorter than is affordable and stay as they are;
 # below the other, cosines are exact.
 _LEAST_ACCURATE_TEMPERATURE, _SUM_BELOW, _LEAST_ROUNDED_TEMPERATURE = 0.05, 64, 0.01
@@ -194,32 +192,42 @@ class Directions(NamedTuple):
     temperature bears. The cosine is divided by their norms instead.
 
     Attributes:
-      features: [...,D] in the dtype of the input.
-      inverse_norm: [...] float32, finite for a zero feature; None where `features` are as good as
+      parts: of the channels, [...,D/P] in the dtype of the input: those of a part are added up at
+        once. They are apart in memory, so that no tile of a cosine has to take them apart.
+      inverse_norm: [...] float32, finite for a zero feature; None where the features are as good as
         unit vectors.
     """
 
-    features: Float[Array, "*n d"]
+    parts: tuple[Float[Array, "*n d"], ...]
     inverse_norm: Float[Array, "*n"] | None
 
     def map(self, function) -> "Directions":
         """The result of a function of each array."""
         norm = None if self.inverse_norm is None else function(self.inverse_norm)
-        return Directions(function(self.features), norm)
+        return Directions(tuple(function(part) for part in self.parts), norm)
 
 
 def directions(features: Float[Array, "b n d"], kernel: Kernel) -> Directions:
     """What `cosine` takes, of features of any scale that are free of NaN."""
+    (whole,), inverse_norm = whole_directions(features, kernel)
+    if kernel.is_steep and whole.dtype == jnp.float32:
+        return Directions((whole,), inverse_norm)
+    channels = short_slices(whole.shape[-1], kernel.longest_sum)
+    return Directions(tuple(whole[..., part] for part in channels), inverse_norm)
+
+
+def whole_directions(features: Float[Array, "b n d"], kernel: Kernel) -> Directions:
+    """`directions` in one part."""
     if features.dtype == jnp.float32:
         unit = unit_features(features)
-        return Directions(unit, _inverse_norm(unit) if kernel.is_steep else None)
+        return Directions((unit,), _inverse_norm(unit) if kernel.is_steep else None)
     wide = features.astype(jnp.float32)
     # A power of two scales without rounding.
     _, exponent = jnp.frexp(jnp.max(jnp.abs(wide), axis=-1, keepdims=True))
     wide = jnp.ldexp(wide, -exponent)
     norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=-1))
     inverse = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
-    return Directions(wide.astype(features.dtype), inverse)
+    return Directions((wide.astype(features.dtype),), inverse)
 
 
 def product(
@@ -248,31 +256,30 @@ def cosine(rows: Directions, sources: Directions, kernel: Kernel) -> Float[Array
       sources: of S pixels.
       kernel: κ, of which the exactness depends.
     """
-    left, right = rows.features, sources.features
     products = functools.partial(product, "...rd,...sd->...rs")
-    if kernel.is_steep and left.dtype == jnp.float32:
-        total = exact_products(products, left, right)
+    pairs = list(zip(rows.parts, sources.parts, strict=True))
+    if kernel.is_steep and pairs[0][0].dtype == jnp.float32:
+        (pair,) = pairs
+        total = exact_products(products, *pair)
     else:
-        total = in_short_sums(
-            lambda part: products(left[..., part], right[..., part]),
-            left.shape[-1],
-            kernel.longest_sum,
-        )
+        total = sum_in_pairs([products(left, right) for left, right in pairs])
     if rows.inverse_norm is None or sources.inverse_norm is None:
         return total
     return total * rows.inverse_norm[..., :, None] * sources.inverse_norm[..., None, :]
 
 
-def in_short_sums(
-    sum_of: Callable[[slice], Float[Array, "*shape"]], length: int, longest: int
-) -> Float[Array, "*shape"]:
-    """Σ over [0, length) from sums of at most so many terms, which are added in pairs."""
+def short_slices(length: int, longest: int) -> list[slice]:
+    """[0, length) in parts of at most so many, all but the last of the same size."""
     count = -(-length // longest)
     size = -(-length // count)  # not a short one at the end, which would take as long to add
-    sums = [sum_of(slice(start, start + size)) for start in range(0, length, size)]
-    while len(sums) > 1:
-        sums = [functools.reduce(jnp.add, sums[i : i + 2]) for i in range(0, len(sums), 2)]
-    return sums[0]
+    return [slice(start, start + size) for start in range(0, length, size)]
+
+
+def sum_in_pairs(terms: list[Float[Array, "*shape"]]) -> Float[Array, "*shape"]:
+    """Their sum, with the roundings of a tree instead of those of a chain."""
+    while len(terms) > 1:
+        terms = [functools.reduce(jnp.add, terms[i : i + 2]) for i in range(0, len(terms), 2)]
+    return terms[0]
 
 
 def exact_products(

@@ -47,7 +47,7 @@ def aggregate(
     """Aggregates `values` in one kernel; see `pals_jax.affinity.aggregate`."""
     del mesh  # `aggregation` gives none to an implementation that cannot share an image
     options = {"kernel": kernel, "exclude_self": exclude_self, "tile_size": tile_size}
-    directions = kernels.directions(features, kernel)
+    directions = kernels.whole_directions(features, kernel)
     held = kernels.with_ones(values, is_source)
     labels = jnp.zeros(is_source.shape, jnp.int32) if labels is None else labels.astype(jnp.int32)
     sums = jax.lax.platform_dependent(
@@ -71,7 +71,7 @@ def on_gpu(
     """Σ_v M_uv κ_uv/κ_u* [values_v, 1], one program per tile of rows that loops over the sources.
 
     Args:
-      directions: of B images of N pixels, see `kernels.Directions`.
+      directions: of B images of N pixels in one part, see `kernels.Directions`.
       held: [B,N,K+1], see `kernels.with_ones`.
       is_source: [B,N].
       labels: [B,N] int32; equal for all pixels where classes do not matter.
@@ -85,7 +85,7 @@ def on_gpu(
       [B,N,K+1] float32; 0 for who has no source, else a last entry of at least 1.
     """
     size = tile_size or _GPU_TILE_SIZE
-    widths = (directions.features.shape[-1], held.shape[-1])
+    widths = (directions.parts[0].shape[-1], held.shape[-1])
     width, channels = (max(_GPU_LEAST_WIDTH, pl.next_power_of_2(n)) for n in widths)
     arrays, tiles = _padded(directions, held, is_source, labels, size, width, channels)
     batch = len(held)
@@ -148,7 +148,7 @@ def on_tpu(
 ):
     """What `on_gpu` computes, as a grid over pairs of tiles whose last axis runs in order."""
     size = tile_size or min(_TPU_TILE_SIZE, -(-held.shape[1] // _TPU_LANES) * _TPU_LANES)
-    widths = (directions.features.shape[-1], held.shape[-1])
+    widths = (directions.parts[0].shape[-1], held.shape[-1])
     width, channels = (-(-n // _TPU_LANES) * _TPU_LANES for n in widths)
     arrays, tiles = _padded(directions, held, is_source, labels, size, width, channels)
     batch = len(held)
@@ -216,7 +216,7 @@ def _padded(directions, held, is_source, labels, size: int, width: int, channels
     pixels = held.shape[1]
     tiles = -(-pixels // size)
     more = tiles * size - pixels
-    features, norm = directions
+    (features,), norm = directions
     norm = jnp.ones(features.shape[:2], jnp.float32) if norm is None else norm
     norm = jnp.pad(norm, ((0, 0), (0, more)))
     features = jnp.pad(features, ((0, 0), (0, more), (0, width - features.shape[-1])))

@@ -129,28 +129,31 @@ def _by_symmetry(
         same = tiles.labels[:, rows, :, None] == tiles.labels[:, sources, None, :]
         return jnp.where(same, weight, 0)
 
+    # The weights as they are serve the rows of the upper tile, and transposed those of the lower:
+    # with its values and sums transposed instead, no product has to transpose the weights.
+    held, transposed = tiles.held, jnp.matrix_transpose(tiles.held)
+
     def add_diagonal(sums, tile):
         weight = weights(tile, tile)
         if exclude_self:
             weight = jnp.where(jnp.eye(weight.shape[-1], dtype=bool), 0, weight)
-        return sums.at[:, tile].add(
-            kernels.product("brs,bsk->brk", weight, tiles.held[:, tile])
-        ), None
+        return sums.at[:, tile].add(kernels.product("brs,bsk->brk", weight, held[:, tile])), None
 
     def add_pair(sums, pair):
-        upper, lower = pair
-        weight = weights(upper, lower)
-        sums = sums.at[:, upper].add(kernels.product("brs,bsk->brk", weight, tiles.held[:, lower]))
-        # The result comes transposed, so that XLA on a CPU does not transpose the weights instead.
-        of_lower = kernels.product("brs,brk->bks", weight, tiles.held[:, upper])
-        return sums.at[:, lower].add(jnp.matrix_transpose(of_lower)), None
+        (to_upper, to_lower), (upper, lower) = sums, pair
+        weight = weights(upper, lower).astype(held.dtype)
+        of_upper = kernels.product("brs,bsk->brk", weight, held[:, lower])
+        of_lower = kernels.product("bkr,brs->bks", transposed[:, upper], weight)
+        return (to_upper.at[:, upper].add(of_upper), to_lower.at[:, lower].add(of_lower)), None
 
-    count = tiles.held.shape[1]
+    count = held.shape[1]
     diagonal = np.arange(count)
     pairs = np.stack(np.triu_indices(count, k=1), axis=-1)
-    sums = jnp.zeros(tiles.held.shape, jnp.float32)
-    sums, _ = jax.lax.scan(add_diagonal, sums, share(diagonal))
-    return jax.lax.scan(add_pair, sums, share(pairs))[0]
+    to_upper = jnp.zeros(held.shape, jnp.float32)
+    to_lower = jnp.zeros(transposed.shape, jnp.float32)
+    to_upper, _ = jax.lax.scan(add_diagonal, to_upper, share(diagonal))
+    (to_upper, to_lower), _ = jax.lax.scan(add_pair, (to_upper, to_lower), share(pairs))
+    return to_upper + jnp.matrix_transpose(to_lower)
 
 
 def _by_rows(

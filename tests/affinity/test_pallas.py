@@ -32,7 +32,7 @@ def test_both_forms_agree_with_the_reference(form, similarity, temperature, excl
     )
     kernel = Kernel(similarity, temperature, 1.0)
     sums = form(
-        kernels.directions(jnp.asarray(features), kernel),
+        kernels.whole_directions(jnp.asarray(features), kernel),
         kernels.with_ones(jnp.asarray(values), jnp.asarray(correct)),
         jnp.asarray(correct),
         jnp.asarray(labels, jnp.int32),
@@ -59,7 +59,9 @@ def test_both_forms_lower_for_their_platform(form, platform, dtype, temperature)
         for more, kind in (((20,), dtype), ((), jnp.bool_), ((), jnp.int32))
     ]
     features = jax.ShapeDtypeStruct((2, 1000, 100), dtype)
-    directions = jax.eval_shape(functools.partial(kernels.directions, kernel=kernel), features)
+    directions = jax.eval_shape(
+        functools.partial(kernels.whole_directions, kernel=kernel), features
+    )
     # Newer versions of JAX ask for the model of the GPU where none is at hand.
     device = AbstractDevice("NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu")
     with use_abstract_mesh(AbstractMesh((1,), ("x",), abstract_device=device)):

@@ -185,14 +185,14 @@ def test_thousands_of_near_duplicates_that_share_a_strong_channel(temperature, a
         np.testing.assert_allclose(found, expected, atol=atol)
 
 
-def assert_two_classes_are_told_apart(features, temperature, atol):
+def assert_two_classes_are_told_apart(features, temperature):
     """Of [N,D] features, those of even and of odd pixels."""
     features = features.astype(np.float32)[None]
     values = np.eye(2, dtype=np.float32)[np.arange(features.shape[1]) % 2][None]
     expected, _ = reference.aggregate(features, values, temperature=temperature)
     for implementation in ("dense", "tiled"):
         found, _ = call(implementation, features, values, temperature=temperature)
-        np.testing.assert_allclose(found, expected, atol=atol)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 # How XLA adds up on a CPU depends on the number of pixels.
@@ -203,22 +203,22 @@ def test_small_products_are_not_lost_in_a_large_one(temperature, pixels):
     sign = np.where(np.arange(pixels) % 2 == 0, 1, -1)[:, None]
     features = 1.7e-4 * sign * np.ones((pixels, 256))
     features[:, 0] = 1
-    assert_two_classes_are_told_apart(features, temperature, atol=1e-5)
+    assert_two_classes_are_told_apart(features, temperature)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.05])
 def test_the_worst_for_the_sums_that_make_a_cosine(temperature):
-    # Fifteen sums of those products begin with a strong channel, each just above 1/16: beyond the
-    # goal of 1e-5, but not beyond twice what one strong channel can do.
+    # Fifteen sums of those products begin with a strong channel, each just above 1/16: nearly twice
+    # what one strong channel can do.
     length, strong, pixels = 1024, 15, 640
-    count = -(-length // int(536 * temperature))
+    count = -(-length // int(320 * temperature))
     starts = np.arange(0, length, -(-length // count))[: strong + 1]
     product, lost = 1.002 / 16, 0.97 * 2.0**-28
     sign = np.where(np.arange(pixels) % 2 == 0, 1, -1)[:, None]
     features = np.sqrt(lost) * sign * np.ones((pixels, length))
     features[:, starts[:strong]] = np.sqrt(product)
     features[:, starts[strong]] = np.sqrt(1 - strong * product)
-    assert_two_classes_are_told_apart(features, temperature, atol=1.6e-5)
+    assert_two_classes_are_told_apart(features, temperature)
 
 
 def test_small_weights_are_not_lost_in_a_large_one():
