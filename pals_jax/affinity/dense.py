@@ -35,9 +35,10 @@ def affinity_matrix(
     """
     everyone = jnp.arange(features.shape[1])
     rows = everyone if rows is None else rows
-    sources = kernels.directions(features, kernel)
+    # Exact, which takes less memory than many short sums of the whole matrix.
+    sources = kernels.directions(features, exact=True).split(kernel.longest_sum)
     chosen = sources.map(lambda array: array[:, rows])
-    log_weight = kernel.log_weight(kernels.cosine(chosen, sources, kernel))
+    log_weight = kernel.log_weight(kernels.cosine(chosen, sources))
     row_labels = None if labels is None else labels[:, rows]
     mask = kernels.pair_mask(rows, everyone, is_source, row_labels, labels, exclude_self)
     log_weight = jnp.where(mask, log_weight, -jnp.inf)

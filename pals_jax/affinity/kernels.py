@@ -187,13 +187,12 @@ def _inverse_norm(unit: Float[Array, "*n d"]) -> Float[Array, "*n"]:
 class Directions(NamedTuple):
     """Features whose cosines are wanted.
 
-    float32 features are unit vectors, of which a steep kernel notices that they are rounded.
-    bfloat16 ones are not normalised, which would round them once more, by more than a small
-    temperature bears. The cosine is divided by their norms instead.
+    float32 features are unit vectors. bfloat16 ones are not normalised, which would round them once
+    more, by more than a small temperature bears: the cosine is divided by their norms instead.
 
     Attributes:
-      parts: of the channels, [...,D/P] in the dtype of the input: those of a part are added up at
-        once. They are apart in memory, so that no tile of a cosine has to take them apart.
+      parts: of the channels, [...,D/P] in the dtype of the input: the products of a part are added
+        up at once. They are apart in memory, so that no tile has to take them apart.
       inverse_norm: [...] float32, finite for a zero feature; None where the features are as good as
         unit vectors.
     """
@@ -201,26 +200,36 @@ class Directions(NamedTuple):
     parts: tuple[Float[Array, "*n d"], ...]
     inverse_norm: Float[Array, "*n"] | None
 
+    @property
+    def exact(self) -> bool:
+        """Whether `cosine` is to be exact to the last digit."""
+        return self.parts[0].dtype == jnp.float32 and self.inverse_norm is not None
+
     def map(self, function) -> "Directions":
         """The result of a function of each array."""
         norm = None if self.inverse_norm is None else function(self.inverse_norm)
         return Directions(tuple(function(part) for part in self.parts), norm)
 
+    def split(self, longest: int) -> "Directions":
+        """From one part, parts of at most so many channels; exact ones as they are."""
+        if self.exact:
+            return self
+        (whole,) = self.parts
+        parts = short_slices(whole.shape[-1], longest)
+        return Directions(tuple(whole[..., part] for part in parts), self.inverse_norm)
 
-def directions(features: Float[Array, "b n d"], kernel: Kernel) -> Directions:
-    """What `cosine` takes, of features of any scale that are free of NaN."""
-    (whole,), inverse_norm = whole_directions(features, kernel)
-    if kernel.is_steep and whole.dtype == jnp.float32:
-        return Directions((whole,), inverse_norm)
-    channels = short_slices(whole.shape[-1], kernel.longest_sum)
-    return Directions(tuple(whole[..., part] for part in channels), inverse_norm)
 
+def directions(features: Float[Array, "b n d"], *, exact: bool) -> Directions:
+    """Those of features of any scale that are free of NaN, in one part.
 
-def whole_directions(features: Float[Array, "b n d"], kernel: Kernel) -> Directions:
-    """`directions` in one part."""
+    Args:
+      features: float32 or bfloat16.
+      exact: whether cosines of float32 features are to be exact to the last digit.
+    """
     if features.dtype == jnp.float32:
         unit = unit_features(features)
-        return Directions((unit,), _inverse_norm(unit) if kernel.is_steep else None)
+        # An exact kernel notices that unit vectors are rounded.
+        return Directions((unit,), _inverse_norm(unit) if exact else None)
     wide = features.astype(jnp.float32)
     # A power of two scales without rounding.
     _, exponent = jnp.frexp(jnp.max(jnp.abs(wide), axis=-1, keepdims=True))
@@ -248,20 +257,14 @@ def product(
     )
 
 
-def cosine(rows: Directions, sources: Directions, kernel: Kernel) -> Float[Array, "*b r s"]:
-    """c = f̂_u·f̂_v in float32, as exactly as the kernel needs it.
-
-    Args:
-      rows: of R pixels.
-      sources: of S pixels.
-      kernel: κ, of which the exactness depends.
-    """
+def cosine(rows: Directions, sources: Directions) -> Float[Array, "*b r s"]:
+    """c = f̂_u·f̂_v in float32, of R and of S pixels in the same parts."""
     products = functools.partial(product, "...rd,...sd->...rs")
-    pairs = list(zip(rows.parts, sources.parts, strict=True))
-    if kernel.is_steep and pairs[0][0].dtype == jnp.float32:
-        (pair,) = pairs
-        total = exact_products(products, *pair)
+    if rows.exact:
+        (left,), (right,) = rows.parts, sources.parts
+        total = exact_products(products, left, right)
     else:
+        pairs = zip(rows.parts, sources.parts, strict=True)
         total = sum_in_pairs([products(left, right) for left, right in pairs])
     if rows.inverse_norm is None or sources.inverse_norm is None:
         return total

@@ -47,7 +47,7 @@ def aggregate(
     """Aggregates `values` in one kernel; see `pals_jax.affinity.aggregate`."""
     del mesh  # `aggregation` gives none to an implementation that cannot share an image
     options = {"kernel": kernel, "exclude_self": exclude_self, "tile_size": tile_size}
-    directions = kernels.whole_directions(features, kernel)
+    directions = kernels.directions(features, exact=kernel.is_steep)
     held = kernels.with_ones(values, is_source)
     labels = jnp.zeros(is_source.shape, jnp.int32) if labels is None else labels.astype(jnp.int32)
     sums = jax.lax.platform_dependent(

@@ -77,8 +77,8 @@ def aggregate(
 
     held = kernels.with_ones(values, is_source)
     tiled_labels = None if labels is None else in_tiles(labels)
-    directions = kernels.directions(features, kernel).map(in_tiles)
-    tiles = _Tiles(directions, in_tiles(held), in_tiles(is_source), tiled_labels)
+    directions = kernels.directions(features, exact=kernel.is_steep).split(kernel.longest_sum)
+    tiles = _Tiles(directions.map(in_tiles), in_tiles(held), in_tiles(is_source), tiled_labels)
     way = _by_symmetry if kernel.is_bounded else _by_rows
     add_up = functools.partial(way, kernel=kernel, exclude_self=exclude_self)
     sums = add_up(tiles, lambda jobs: jobs) if mesh is None else _on_devices(add_up, tiles, mesh)
@@ -122,7 +122,7 @@ def _by_symmetry(
     """
 
     def weights(rows: Int[Array, ""], sources: Int[Array, ""]) -> Float[Array, "b s s"]:
-        cosine = kernels.cosine(tiles.directions(rows), tiles.directions(sources), kernel)
+        cosine = kernels.cosine(tiles.directions(rows), tiles.directions(sources))
         weight = kernel.weight(cosine)
         if tiles.labels is None:
             return weight
@@ -169,7 +169,7 @@ def _by_rows(
     def add_rows(sums, rows):
         def visit(carry, sources):
             largest, sums = carry
-            cosine = kernels.cosine(tiles.directions(rows), tiles.directions(sources), kernel)
+            cosine = kernels.cosine(tiles.directions(rows), tiles.directions(sources))
             mask = kernels.pair_mask(
                 rows * size + within,
                 sources * size + within,

@@ -32,7 +32,7 @@ def test_both_forms_agree_with_the_reference(form, similarity, temperature, excl
     )
     kernel = Kernel(similarity, temperature, 1.0)
     sums = form(
-        kernels.whole_directions(jnp.asarray(features), kernel),
+        kernels.directions(jnp.asarray(features), exact=kernel.is_steep),
         kernels.with_ones(jnp.asarray(values), jnp.asarray(correct)),
         jnp.asarray(correct),
         jnp.asarray(labels, jnp.int32),
@@ -60,7 +60,7 @@ def test_both_forms_lower_for_their_platform(form, platform, dtype, temperature)
     ]
     features = jax.ShapeDtypeStruct((2, 1000, 100), dtype)
     directions = jax.eval_shape(
-        functools.partial(kernels.whole_directions, kernel=kernel), features
+        functools.partial(kernels.directions, exact=kernel.is_steep), features
     )
     # Newer versions of JAX ask for the model of the GPU where none is at hand.
     device = AbstractDevice("NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu")
