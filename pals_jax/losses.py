@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pals_jax import affinity
-from pals_jax.affinity.aggregation import require_array
+from pals_jax.affinity.checks import require_array
 
 
 def soft_cross_entropy(

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from pals_jax.affinity import dense, kernels, linear, pallas, tiled
+from pals_jax.affinity import checks, dense, kernels, linear, pallas, tiled
 from pals_jax.affinity.kernels import Kernel
 
 
@@ -37,7 +37,7 @@ def able(similarity: str, mesh: Mesh | None = None) -> list[str]:
       ValueError: there is no such similarity, or the mesh is none.
     """
     kernels.check_similarity(similarity)
-    _check_mesh(mesh)
+    checks.require_mesh(mesh)
     return ["auto"] + [
         name
         for name, known in _IMPLEMENTATIONS.items()
@@ -71,7 +71,7 @@ def choose(
     """
     _check_arrays(features, values, None, labels, None)
     kernels.check_similarity(similarity)
-    _check_mesh(mesh)
+    checks.require_mesh(mesh)
     if mesh is not None:
         return "tiled", "a mesh is given, to divide the work on each image among its devices"
     batch, pixels, _ = features.shape
@@ -178,7 +178,7 @@ def aggregate(
             f"exclude_self must be True or False, known when a function is compiled; found "
             f"{exclude_self!r}"
         )
-    _check_mesh(mesh)
+    checks.require_mesh(mesh)
     if implementation not in ("auto", *_IMPLEMENTATIONS):
         raise ValueError(
             f"implementation must be one of {['auto', *_IMPLEMENTATIONS]}, found {implementation!r}"
@@ -230,54 +230,13 @@ def _apply(features, values, valid, labels, correct, *, implementation, kernel, 
 
 
 def _check_arrays(features, values, valid, labels, correct) -> None:
-    for name, array in (("features", features), ("values", values)):
-        require_array(name, array)
-        if array.ndim != 3:
-            raise ValueError(
-                f"{name} must have 3 axes [batch, pixels, channels], found shape {array.shape}"
-            )
-        if 0 in array.shape:
-            raise ValueError(f"{name} must not be empty, found shape {array.shape}")
+    checks.require_channels("features", features)
+    checks.require_channels("values", values)
     if values.shape[:2] != features.shape[:2]:
         raise ValueError(
             f"values must have the batch and pixels of features {features.shape}, found "
             f"{values.shape}"
         )
-
-    for name, array in (("features", features), ("values", values)):
-        if array.dtype not in (jnp.float32, jnp.bfloat16):
-            raise ValueError(
-                f"{name} must be float32 or bfloat16, found {array.dtype}: cast it first"
-            )
-    pixels = features.shape[:2]
-    for name, array, kind, called in (
-        ("valid", valid, jnp.bool_, "bool"),
-        ("labels", labels, jnp.integer, "an integer"),
-        ("correct", correct, jnp.bool_, "bool"),
-    ):
-        if array is None:
-            continue
-        require_array(name, array)
-        if array.shape != pixels:
-            raise ValueError(
-                f"{name} must have shape {pixels}, that of features {features.shape} without "
-                f"channels, found {array.shape}"
-            )
-        if not jnp.issubdtype(array.dtype, kind):
-            raise ValueError(f"{name} must be {called}, found {array.dtype}")
-    if isinstance(labels, np.ndarray):  # JAX would cut off what an int32 does not hold
-        limits = np.iinfo(np.int32)
-        for found in (labels.min(), labels.max()):
-            if not limits.min <= int(found) <= limits.max:
-                raise ValueError(f"labels must fit int32, found {found} in {labels.dtype}")
-
-
-def _check_mesh(mesh) -> None:
-    if mesh is not None and not isinstance(mesh, Mesh):
-        raise ValueError(f"mesh must be a jax.sharding.Mesh or None, found {mesh!r}")
-
-
-def require_array(name: str, array) -> None:
-    """Raises ValueError for a list or a scalar."""
-    if not (hasattr(array, "shape") and hasattr(array, "dtype")):
-        raise ValueError(f"{name} must be an array, found {type(array).__name__}")
+    checks.require_mask("valid", valid, features)
+    checks.require_labels(labels, features)
+    checks.require_mask("correct", correct, features)

@@ -1,10 +1,11 @@
 """The reference: affinities between all pairs of pixels as one matrix in memory, O(N²)."""
 
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from pals_jax.affinity import kernels
+from pals_jax.affinity import checks, kernels
 from pals_jax.affinity.kernels import Kernel
 
 # Sources to add up at once: XLA may do so one by one, with all their roundings.
@@ -23,23 +24,32 @@ def affinity_matrix(
     """A_uv = M_uv κ_uv / Σ_w M_uw κ_uw, for all rows u or for the chosen ones.
 
     Args:
-      features: free of NaN.
-      is_source: pixels that may serve others.
-      labels: class of each pixel; turns the same-class mask on.
+      features: [B,N,D] float32 or bfloat16, free of NaN.
+      is_source: [B,N]; pixels that may serve others.
+      labels: [B,N]; class of each pixel, turns the same-class mask on.
       kernel: κ.
       exclude_self: whether a pixel never serves itself.
-      rows: indices of the rows to compute; all by default.
+      rows: [R]; indices of the rows to compute, all by default.
 
     Returns:
       A, whose rows sum to 1, or are 0 where the second result, "the row has a source", is False.
+
+    Raises:
+      ValueError: an array has a wrong shape or dtype.
     """
+    checks.require_channels("features", features)
+    checks.require_mask("is_source", is_source, features)
+    checks.require_labels(labels, features)
     everyone = jnp.arange(features.shape[1])
-    rows = everyone if rows is None else rows
-    # Exact, which takes less memory than many short sums of the whole matrix.
-    sources = kernels.directions(features, exact=True).split(kernel.longest_sum)
+    rows = everyone if rows is None else jnp.asarray(rows)
+    # Short sums of the whole matrix would take more memory.
+    sources = kernels.directions(features, exact=True)
     chosen = sources.map(lambda array: array[:, rows])
     log_weight = kernel.log_weight(kernels.cosine(chosen, sources))
+    labels = None if labels is None else jnp.asarray(labels)
     row_labels = None if labels is None else labels[:, rows]
+    # Where all weights are 1, XLA would take minutes to reduce the N² constants as it compiles.
+    is_source = jax.lax.optimization_barrier(jnp.asarray(is_source))
     mask = kernels.pair_mask(rows, everyone, is_source, row_labels, labels, exclude_self)
     log_weight = jnp.where(mask, log_weight, -jnp.inf)
     largest = jnp.max(log_weight, axis=-1, keepdims=True)

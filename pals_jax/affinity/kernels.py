@@ -35,6 +35,8 @@ _BOUNDED_POWER = 4.0
 # a result by L·2⁻²⁶/τ, or by twice as much if many sums begin with a strong channel just above a
 # power of two. That is 10⁻⁵ for so many at τ = 1.
 _LONGEST_SUM = 320
+# More of them take about as long as exact cosines, with more memory, and much longer to compile.
+_MOST_SUMS = 24
 # Below the one temperature, sums would have to be shorter than is affordable and stay as they are;
 # below the other, cosines are exact.
 _LEAST_ACCURATE_TEMPERATURE, _SUM_BELOW, _LEAST_ROUNDED_TEMPERATURE = 0.05, 64, 0.01
@@ -210,14 +212,6 @@ class Directions(NamedTuple):
         norm = None if self.inverse_norm is None else function(self.inverse_norm)
         return Directions(tuple(function(part) for part in self.parts), norm)
 
-    def split(self, longest: int) -> "Directions":
-        """From one part, parts of at most so many channels; exact ones as they are."""
-        if self.exact:
-            return self
-        (whole,) = self.parts
-        parts = short_slices(whole.shape[-1], longest)
-        return Directions(tuple(whole[..., part] for part in parts), self.inverse_norm)
-
 
 def directions(features: Float[Array, "b n d"], *, exact: bool) -> Directions:
     """Those of features of any scale that are free of NaN, in one part.
@@ -237,6 +231,20 @@ def directions(features: Float[Array, "b n d"], *, exact: bool) -> Directions:
     norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=-1))
     inverse = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
     return Directions((wide.astype(features.dtype),), inverse)
+
+
+def directions_in_parts(features: Float[Array, "b n d"], kernel: Kernel) -> Directions:
+    """`directions` whose cosines are as exact as a kernel needs them, of bfloat16 ones only as a
+    whole: they are far from exact anyway.
+    """
+    longest, channels = kernel.longest_sum, features.shape[-1]
+    exact = kernel.is_steep or channels > _MOST_SUMS * longest
+    found = directions(features, exact=exact)
+    if exact or features.dtype != jnp.float32:
+        return found
+    (whole,) = found.parts
+    parts = tuple(whole[..., part] for part in short_slices(channels, longest))
+    return Directions(parts, found.inverse_norm)
 
 
 def product(

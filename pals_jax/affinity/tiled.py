@@ -77,7 +77,7 @@ def aggregate(
 
     held = kernels.with_ones(values, is_source)
     tiled_labels = None if labels is None else in_tiles(labels)
-    directions = kernels.directions(features, exact=kernel.is_steep).split(kernel.longest_sum)
+    directions = kernels.directions_in_parts(features, kernel)
     tiles = _Tiles(directions.map(in_tiles), in_tiles(held), in_tiles(is_source), tiled_labels)
     way = _by_symmetry if kernel.is_bounded else _by_rows
     add_up = functools.partial(way, kernel=kernel, exclude_self=exclude_self)
@@ -146,14 +146,38 @@ def _by_symmetry(
         of_lower = kernels.product("bkr,brs->bks", transposed[:, upper], weight)
         return (to_upper.at[:, upper].add(of_upper), to_lower.at[:, lower].add(of_lower)), None
 
+    def add_block(sums, jobs):
+        of_block, _ = jax.lax.scan(add_pair, nothing, jobs)
+        return jax.tree.map(jnp.add, sums, of_block), None
+
     count = held.shape[1]
-    diagonal = np.arange(count)
-    pairs = np.stack(np.triu_indices(count, k=1), axis=-1)
-    to_upper = jnp.zeros(held.shape, jnp.float32)
-    to_lower = jnp.zeros(transposed.shape, jnp.float32)
-    to_upper, _ = jax.lax.scan(add_diagonal, to_upper, share(diagonal))
-    (to_upper, to_lower), _ = jax.lax.scan(add_pair, (to_upper, to_lower), share(pairs))
+    nothing = (jnp.zeros(held.shape, jnp.float32), jnp.zeros(transposed.shape, jnp.float32))
+    to_upper, _ = jax.lax.scan(add_diagonal, nothing[0], share(np.arange(count)))
+    blocks = _in_blocks(share(_pairs(count)), count)
+    (to_upper, to_lower), _ = jax.lax.scan(add_block, (to_upper, nothing[1]), blocks)
     return to_upper + jnp.matrix_transpose(to_lower)
+
+
+def _pairs(count: int) -> np.ndarray:
+    """All pairs of different tiles, [P,2], by how far they are apart on a ring: so all tiles have
+    their turn before one has its next.
+    """
+    apart = np.repeat(np.arange(1, count // 2 + 1), count)
+    tile = np.tile(np.arange(count), count // 2)
+    pairs = np.stack([tile, (tile + apart) % count], axis=-1)
+    # Half way round the ring each pair comes twice.
+    return pairs[: count * (count - 1) // 2]
+
+
+def _in_blocks(jobs: Int[Array, "p 2"], count: int) -> Int[Array, "blocks in_block 2"]:
+    """About as many blocks as a tile has jobs in each, which are added up first: a sum to which all
+    came one by one would lose 10⁻⁵ over 100 tiles. The last block ends with tiles that do not
+    exist.
+    """
+    blocks = max(1, round((count / 2) ** 0.5))
+    missing = -len(jobs) % blocks
+    jobs = jnp.pad(jnp.asarray(jobs), ((0, missing), (0, 0)), constant_values=count)
+    return jobs.reshape(blocks, -1, 2)
 
 
 def _by_rows(

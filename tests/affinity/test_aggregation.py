@@ -314,3 +314,37 @@ GOOD = {"features": np.ones((1, 4, 2), np.float32), "values": np.ones((1, 4, 3),
 def test_bad_input_is_named(change, told):
     with pytest.raises(ValueError, match=told):
         affinity.aggregate(**(GOOD | change))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"features": np.ones((4, 2), np.float32)}, "features must have 3 axes"),
+        ({"features": np.ones((1, 4, 2))}, "features must be float32 or bfloat16, found float64"),
+        ({"is_source": np.ones((1, 3), bool)}, r"is_source must have shape \(1, 4\)"),
+        ({"labels": np.ones((1, 4), np.float32)}, "labels must be an integer, found float32"),
+    ],
+)
+def test_affinity_matrix_names_what_is_wrong(changes, said):
+    arguments = {
+        "features": np.ones((1, 4, 2), np.float32),
+        "is_source": np.ones((1, 4), bool),
+        "labels": np.ones((1, 4), np.int32),
+    } | changes
+    kernel = affinity.Kernel("exp_cosine", 0.1, 1.0)
+    with pytest.raises(ValueError, match=said):
+        affinity.affinity_matrix(**arguments, kernel=kernel, exclude_self=True)
+
+
+def test_rows_of_the_affinity_matrix_may_be_a_list():
+    features = np.eye(3, dtype=np.float32)[None]
+    matrix, served = affinity.affinity_matrix(
+        features,
+        np.ones((1, 3), bool),
+        np.array([[0, 0, 1]]),
+        affinity.Kernel("uniform", 1.0, 1.0),
+        exclude_self=False,
+        rows=[0, 2],
+    )
+    np.testing.assert_array_equal(matrix[0], [[0.5, 0.5, 0], [0, 0, 1]])
+    assert served.all()

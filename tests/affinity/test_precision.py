@@ -1,5 +1,7 @@
 """What rounding does, in float32 and bfloat16, where cosines nearly cancel or weights vanish."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -210,9 +212,9 @@ def test_small_products_are_not_lost_in_a_large_one(temperature, pixels):
 def test_the_worst_for_the_sums_that_make_a_cosine(temperature):
     # Fifteen sums of those products begin with a strong channel, each just above 1/16: nearly twice
     # what one strong channel can do.
-    length, strong, pixels = 1024, 15, 640
-    count = -(-length // int(320 * temperature))
-    starts = np.arange(0, length, -(-length // count))[: strong + 1]
+    longest, strong, pixels = int(320 * temperature), 15, 640
+    length = 24 * longest  # cosines of more sums are exact
+    starts = np.arange(0, length, longest)[: strong + 1]
     product, lost = 1.002 / 16, 0.97 * 2.0**-28
     sign = np.where(np.arange(pixels) % 2 == 0, 1, -1)[:, None]
     features = np.sqrt(lost) * sign * np.ones((pixels, length))
@@ -231,6 +233,29 @@ def test_small_weights_are_not_lost_in_a_large_one():
     for options in ({"implementation": "dense"}, {"tile_size": 4096}):
         found, _ = affinity.aggregate(features, values, **{"implementation": "tiled"} | options)
         np.testing.assert_allclose(found[:, :2], expected[:, :2], atol=1e-5)
+
+
+def test_small_weights_of_many_tiles_are_not_lost_in_a_large_one():
+    # Likewise, where each tile of 64 comes to the sum of the tiles before it.
+    cosine = 1 - 24.02 * np.log(2) * 0.1
+    features = np.tile(np.array([cosine, np.sqrt(1 - cosine**2)], np.float32), (1, 16384, 1))
+    features[0, :2] = [1, 0]
+    values = np.eye(2, dtype=np.float32)[np.minimum(np.arange(16384) // 2, 1)][None]
+    found, _ = affinity.aggregate(features, values, implementation="tiled", tile_size=64)
+    weight = np.exp((float(features[0, 2, 0]) - 1) / 0.1)
+    expected = np.array([1, 16382 * weight]) / (1 + 16382 * weight)
+    np.testing.assert_allclose(found[0, 0], expected, rtol=0, atol=2e-6)
+
+
+def test_cosines_that_would_take_many_sums_are_exact():
+    kernel = affinity.Kernel("exp_cosine", 0.1, 1.0)
+    for channels, parts in ((32, 1), (256, 8), (768, 24), (800, 1)):
+        features = jax.ShapeDtypeStruct((1, 4, channels), jnp.float32)
+        found = jax.eval_shape(
+            functools.partial(kernels.directions_in_parts, kernel=kernel), features
+        )
+        assert len(found.parts) == parts
+        assert found.exact == (channels == 800)
 
 
 @each_implementation_of("relu_cosine", "linear_cosine")
