@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -247,34 +246,14 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
     trained, asked, split = configs.load(saved).data, config.data, config.eval.split
     if split == trained.train_split:  # said by its name
         return
-    known = _places(trained, trained.train_split, listed.read_text().splitlines())
-    places = _places(asked, asked.train_split if split == data.DEV else split, ids)
+    known = data.places(trained, trained.train_split, listed.read_text().splitlines())
+    places = data.places(asked, asked.train_split if split == data.DEV else split, ids)
     if seen := sorted(known[place] for place in places.keys() & known.keys()):
         raise data.DataError(
             f"config.eval.split = {split!r}: {len(seen)} of its {len(ids)} images were trained on, "
             f"as {seen[0]!r} of {listed}. Evaluate on others, or, with "
             f"--config.eval.split={trained.train_split}, on the training split as such."
         )
-
-
-def _places(config: ConfigDict, split: str, ids: Sequence[str]) -> dict[str, str]:
-    """The ids of a split by where their images lie, by whatever way the folder is named, without
-    extension. Those of a benchmark, which has ids of its own, need no folder; of a data set that is
-    not in the catalogue nothing is known.
-    """
-    if config.name not in data.CATALOG:
-        return {}
-    if not (pattern := data.CATALOG[config.name].images):
-        benchmark = config.name.removesuffix("_coarse")  # whose images are those of the fine labels
-        return {f"{benchmark}/{key}": key for key in ids}
-    pattern = (config.images or pattern).replace("{split}", split)
-    extension = Path(pattern.replace("{id}", "id")).suffix
-    root, real = Path(config.root).expanduser(), functools.cache(os.path.realpath)
-    places = {}
-    for key in ids:
-        path = root / pattern.removesuffix(extension).replace("{id}", key)
-        places[f"{real(path.parent)}/{path.name}"] = key
-    return places
 
 
 def write(

@@ -71,8 +71,8 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
 
     Writes OUTPUT/index/ID.png (class indices, single channel), OUTPUT/colour/ID.png,
     OUTPUT/overlay/ID.png and OUTPUT/legend.png, the classes with their colours; if asked for,
-    the archive of a submission. By default OUTPUT is a folder of the work directory, in which
-    predicted.txt tells what was predicted.
+    the archive of a submission. OUTPUT/predicted.txt tells what was predicted, and of
+    which checkpoint. By default OUTPUT is a folder of the work directory.
 
     Args:
       config: resolved; `config.predict` says what to predict. What the network is comes from the
@@ -88,7 +88,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     """
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
-    _, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
+    step, apply, network, meta = networks.restore_chosen(config, workdir, mesh)
     views = Views.of_config(config.eval)
     unreadable: list[data.DataError] = []
     examples: data.Examples
@@ -114,8 +114,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         submission.check(examples.ids)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        if not config.predict.output:
-            write_atomically(output / "predicted.txt", predicted + "\n")
+        write_atomically(output / "predicted.txt", f"{predicted}\ncheckpoint {step}\n")
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"config.predict.output={output} cannot be a folder: {error}") from error
 
@@ -138,6 +137,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     stream = data.read_ahead(examples, unreadable)
     print(f"predicting {len(examples)} images; the first of each size compiles", flush=True)
     Image.fromarray(visualize.legend(meta.classes, meta.palette)).save(output / "legend.png")
+    earlier = {path for kind in KINDS for path in (output / kind).rglob("*.png")}
     written = 0
     batches = inference.padded_batches(stream, shapes, rows, meta.ignore)
     for batch in inference.told(batches, len(examples), "predicted"):
@@ -153,6 +153,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
             for kind, picture in zip(KINDS, pictures, strict=True):
                 path = output / kind / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
+                earlier.discard(path)
                 # An eighth of the time that overlays take by default, and a sixth more room.
                 Image.fromarray(picture).save(path, compress_level=1)
             if submission is not None:
@@ -160,6 +161,11 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         written += len(batch.ids)
     if written:
         print("wrote " + ", ".join(_printable(output / name) for name in (*KINDS, "legend.png")))
+    if earlier:
+        print(
+            f"beside them lie {len(earlier)} pictures of earlier predictions, as "
+            f"{_printable(min(earlier))}: remove them if they are not wanted"
+        )
     if submission is not None and written:
         submission.close()
         print(f"wrote {submission.archive}")
@@ -180,7 +186,7 @@ def _output(config: ConfigDict, workdir: Path, name: str, predicted: str) -> Pat
     name = "_".join(filter(None, (name, Views.of_config(config.eval).name)))
     output = workdir / "predictions" / name
     told = output / "predicted.txt"
-    if told.exists() and told.read_text(errors="replace") != predicted + "\n":
+    if told.exists() and not told.read_text(errors="replace").startswith(predicted + "\n"):
         output = output.with_name(f"{name}-{hashlib.sha256(predicted.encode()).hexdigest()[:6]}")
     return output
 

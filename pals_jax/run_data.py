@@ -61,7 +61,7 @@ def open_data(config: ConfigDict) -> RunData:
     data.require_held_out(config.data, config.eval.split)
     train = data.open_training(config.data)  # first, since it may need more archives
     evaluation = data.open_evaluation(config.data, config.eval.split)
-    _check_apart(dataset, train, evaluation, config)
+    _check_apart(train, evaluation, config)
     require_labels(f"config.data.train_split = {config.data.train_split!r}", train, dataset.ignore)
     dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()
     augmentation = data.Augmentation(
@@ -82,23 +82,23 @@ def open_data(config: ConfigDict) -> RunData:
     return RunData(dataset, batches, evaluation, dev, train.ids, train.data_hash)
 
 
-def _check_apart(
-    dataset: data.Dataset, train: data.Source, evaluation: data.Source, config: ConfigDict
-) -> None:
-    """Refuses a split that shares images with the training, as val of VOC with trainval.
-
-    In a folder, an image may have the name of another that is trained on.
+def _check_apart(train: data.Source, evaluation: data.Source, config: ConfigDict) -> None:
+    """Refuses a split that shares images with the training, as val of VOC with trainval, or a
+    folder with another that is a link to it.
 
     Raises:
       DataError: images are in both.
     """
-    split = config.eval.split
-    shared = set(train.ids) & set(evaluation.ids)
-    if shared and not dataset.images and split not in (config.data.train_split, data.DEV):
+    split, train_split = config.eval.split, config.data.train_split
+    if split in (train_split, data.DEV):  # said by its name
+        return
+    known = data.places(config.data, train_split, train.ids)
+    asked = data.places(config.data, split, evaluation.ids)
+    if shared := sorted(known[place] for place in known.keys() & asked.keys()):
         raise data.DataError(
             f"config.eval.split = {split!r}: {len(shared)} of its {len(evaluation)} images are in "
-            f"config.data.train_split = {config.data.train_split!r}, as {min(shared)!r}: train on "
-            "another split, or report on another"
+            f"config.data.train_split = {train_split!r}, as {shared[0]!r}: train on another split, "
+            "or report on another"
         )
 
 

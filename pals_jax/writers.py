@@ -48,22 +48,37 @@ class Writer:
 
     def __exit__(self, *exception) -> None:
         self._jsonl.close()
-        if self._tensorboard is not None:
-            self._tensorboard.flush()
-            self._tensorboard.close()
+        self._to_tensorboard("flush")
+        self._to_tensorboard("close")
 
     def scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Writes scalars by name."""
         self._jsonl.write_scalars(step, scalars)
-        if self._tensorboard is not None:
-            self._tensorboard.write_scalars(step, dict(scalars))
-            self._tensorboard.flush()
+        self._to_tensorboard("write_scalars", step, dict(scalars))
+        self._to_tensorboard("flush")
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes uint8 images [H,W,3] by name to TensorBoard."""
-        if self._tensorboard is not None:
-            self._tensorboard.write_images(
-                step, {name: image[None] for name, image in images.items()}
+        self._to_tensorboard(
+            "write_images", step, {name: image[None] for name, image in images.items()}
+        )
+
+    def _to_tensorboard(self, method: str, *arguments: Any) -> None:
+        """Calls a method of its writer, if there is one; goes on without it where that fails, as on
+        a full disk: its files are a copy for the eye.
+        """
+        if self._tensorboard is None:
+            return
+        from tensorflow.errors import OpError  # is loaded, as there is a writer
+
+        try:
+            getattr(self._tensorboard, method)(*arguments)
+        except OpError as error:
+            self._tensorboard = None
+            warnings.warn(
+                f"no more TensorBoard files, which could not be written ({error.message}); "
+                "metrics.jsonl goes on",
+                stacklevel=3,
             )
 
 

@@ -315,19 +315,6 @@ def test_another_way_to_a_folder_does_not_hide_that_its_images_were_trained_on(t
     assert evaluate.evaluate(configs.resolve(config), tmp_path)["images"] == 2
 
 
-def test_what_tells_images_apart(tmp_path):
-    def places(ids, split="train", **fields):
-        config = configs.default_config().data
-        config.update({"name": "segmentation_folder", "root": str(tmp_path), **fields})
-        return list(evaluate._places(config, split, ids))
-
-    assert places(["a.1", "a.2"], images="x/{id}") == [f"{tmp_path}/x/a.1", f"{tmp_path}/x/a.2"]
-    assert places(["a.1"], images="x/{id}.*") == places(["x/a.1"], images="{id}.jpg")
-    assert places(["a"], images="{split}_{id}.png") == [f"{tmp_path}/train_a"]
-    assert places(["a"], name="cityscapes") == places(["a"], name="cityscapes_coarse", root="b")
-    assert places(["a"], name="of iterators") == []
-
-
 def test_moving_a_benchmark_does_not_hide_that_its_images_were_trained_on(
     network, tmp_path, monkeypatch
 ):

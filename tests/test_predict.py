@@ -153,6 +153,19 @@ def test_each_folder_is_written_apart_with_a_legend(workdir, tmp_path):
     assert (workdir / "predictions/autumn/legend.png").exists()
 
 
+def test_pictures_of_earlier_predictions_are_told(workdir, tmp_path, capsys):
+    for name in "ab":
+        Image.fromarray(pixels((32, 32))).save(tmp_path / f"{name}.png")
+    output = run(workdir, tmp_path)
+    assert (output / "predicted.txt").read_text() == f"{tmp_path}\ncheckpoint 2\n"
+    run(workdir, tmp_path)
+    assert "earlier predictions" not in capsys.readouterr().out
+    (tmp_path / "b.png").unlink()
+    run(workdir, tmp_path)
+    told = f"3 pictures of earlier predictions, as {output}/colour/b.png"
+    assert told in capsys.readouterr().out
+
+
 def test_folders_of_one_name_are_not_mixed(workdir, tmp_path):
     for name in ("spring/photos ", "autumn/photos "):
         (tmp_path / name).mkdir(parents=True)

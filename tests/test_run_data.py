@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from PIL import Image
 from toy import draw_batch, draw_example
 
 from pals_jax import config as configs
@@ -105,6 +106,23 @@ def test_a_training_split_without_labels_is_refused(monkeypatch):
     monkeypatch.setattr(data, "open_evaluation", lambda *_: source("b"))
     with pytest.raises(data.DataError, match=r"train_split = 'train': none of the 1 images has"):
         run_data.open_data(configs.resolve(configs.default_config()))
+
+
+def test_a_split_that_is_a_link_to_the_training_is_refused_as_evaluation(tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "train").mkdir(parents=True)
+        (tmp_path / kind / "val").symlink_to(tmp_path / kind / "train")
+    for name in "ab":
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"images/train/{name}.png")
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"masks/train/{name}.png")
+    config = configs.default_config()
+    config.data.update(name="segmentation_folder", root=str(tmp_path), classes=("a", "b"))
+    config.data.update(data_dir=str(tmp_path / "prepared"), subset="0.5", workers=0)
+    # Of the two, one is trained on, and both are in val.
+    with pytest.raises(
+        data.DataError, match=r"'val': 1 of its 2 images are in .*'train', as '[ab]'"
+    ):
+        run_data.open_data(configs.resolve(config))
 
 
 def test_one_folder_for_all_splits_is_refused_as_evaluation():

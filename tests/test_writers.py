@@ -18,6 +18,20 @@ def test_scalars_and_images_are_written(tmp_path):
     assert any("tfevents" in path.name for path in (tmp_path / "tensorboard").iterdir())
 
 
+def test_a_disk_without_room_for_tensorboard_ends_its_files_alone(tmp_path):
+    errors = pytest.importorskip("tensorflow").errors
+
+    def no_room(*_):
+        raise errors.ResourceExhaustedError(None, None, "no space left")
+
+    with writers.Writer(tmp_path) as writer:
+        writer._tensorboard.write_scalars = no_room
+        with pytest.warns(UserWarning, match=r"no more TensorBoard files.*\(no space left\)"):
+            writer.scalars(1, {"loss": 1.0})
+        writer.scalars(2, {"loss": 0.5})
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+
 def test_what_is_not_finite_is_null(tmp_path):
     with writers.Writer(tmp_path) as writer:
         writer.scalars(1, {"loss": float("nan"), "norm": float("inf")})

@@ -11,7 +11,7 @@ from pals_jax.data.archives import File
 from pals_jax.data.errors import DataError, some
 
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what Python makes of the bytes of such a file name
-_EXTENSIONS = "bmp|gif|jfif|jp2|jpe?g|p[bgp]m|png|tiff?|webp"
+EXTENSIONS = "bmp|gif|jfif|jp2|jpe?g|p[bgp]m|png|tiff?|webp"
 
 
 F = TypeVar("F", bound=File)
@@ -102,7 +102,7 @@ def list_images(folder: str | Path) -> tuple[list[Path], list[Path]]:
         found = "is a file; give its folder" if folder.is_file() else "does not exist"
         raise DataError(f"the folder {folder} {found}.")
     files = sorted(_files(folder))
-    images = [path for path in files if re.fullmatch(rf"\.(?i:{_EXTENSIONS})", path.suffix)]
+    images = [path for path in files if re.fullmatch(rf"\.(?i:{EXTENSIONS})", path.suffix)]
     if not images:
         present = some(sorted(path.relative_to(folder).as_posix() for path in files)) or "nothing"
         raise DataError(f"{folder} holds no image; there is: {present}.")
@@ -122,7 +122,7 @@ def _match(root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()) 
         )
     expression = re.escape(filled.removesuffix(".*")).replace(re.escape("{id}"), "(.+)")
     if filled.endswith(".*"):
-        expression += rf"\.(?i:{_EXTENSIONS})"
+        expression += rf"\.(?i:{EXTENSIONS})"
     matcher, skipped = re.compile(expression), set(excluded)
 
     seen, found = [], defaultdict(list)

@@ -192,6 +192,8 @@ def _describe_outside(path: File, found: dict[int, int], num_classes: int, ignor
             " If 255 means unlabelled, set config.data.ignore=255; if these are 0/255 masks of two "
             "classes, convert 255 to 1."
         )
+    elif list(found) == [num_classes]:
+        hint = f" If {num_classes} means unlabelled, set config.data.ignore={num_classes}."
     return (
         f"{path}: label values outside the classes 0..{num_classes - 1} and ignore={ignore}: "
         f"{shown}.{hint}"

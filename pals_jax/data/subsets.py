@@ -67,9 +67,9 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
         "0.1" — a fraction in (0, 1], by `nested_subset`;
         "prefix:0006R0" — ids that begin so;
         "voc_classic/92", "cityscapes/1_16", … — a list of the field, which comes with the package;
-        "list.txt" — a text file with one id a line; lines that begin with # are skipped. Only the
-        first word of a line counts, so `image_path mask_path` lines do too: a path names the id
-        that it ends with, extension aside, and a bare name the one id that ends with it.
+        "list.txt" — a text file with one id a line; lines that begin with # are skipped. Of
+        `image_path mask_path` lines the first counts: a path names the id that it ends with,
+        extension aside, and a bare name the one id that ends with it.
       seed: for fractions.
       held_out: ids that a list may not name.
 
@@ -205,14 +205,26 @@ def _listed(ids: Sequence[str], spec: str) -> list[str]:
         ends = [tail for tail in (*_tails(name), *_tails(stem)) if tail in known]
         return ends[:1] or ending_with[name] or ending_with[stem]
 
+    def named_by_line(line: str) -> list[str]:
+        whole = [key for key in named_by(line) if any(map(str.isspace, key))]
+        if line in known or whole:
+            return [line] if line in known else whole
+        first, *others = line.split()
+        found, begin = named_by(first), PurePosixPath(first)
+        for word in others:  # the mask, which is named like its image; or a note
+            rest_of_name = (
+                not begin.suffix and PurePosixPath(word).suffix and begin.name not in word
+            )
+            if named_by(word) not in ([], found) or rest_of_name:
+                return []
+        return found
+
     chosen, unknown = set(), []
     for line in filter(None, map(str.strip, text.splitlines())):
         if line.startswith("#") and line not in known:
             continue
-        words = [line] if line in known else line.split()
-        # What else stands on the line may be the mask, which is named like its image.
-        candidates = named_by(words[0])
-        if len(candidates) == 1 and all(named_by(w) in ([], candidates) for w in words[1:]):
+        candidates = named_by_line(line)
+        if len(candidates) == 1:
             chosen.add(candidates[0])
         else:
             unknown.append(line)

@@ -77,7 +77,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
             if zipfile.is_zipfile(file):
                 return _read_zip(path, file)
             file.seek(0)
-            if file.read(2) == b"PK":
+            begin = file.read(9)
+            if begin[8:] == b"{":  # behind the length of the header
+                raise WeightsError(f"{path} seems to be a .safetensors file: give it that ending")
+            if begin[:2] == b"PK":
                 raise WeightsError(f"{path} is a zip archive that is cut off: download it again")
             return _read_legacy(path, file)
     except OSError as error:

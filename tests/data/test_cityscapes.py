@@ -186,6 +186,17 @@ def test_labels_that_are_damaged_or_of_another_kind(damaged, problem):
     assert cityscapes._problem(damaged(whole), "label").startswith(problem)
 
 
+def test_label_ids_that_do_not_exist_are_refused(config, archives, tmp_path):
+    shutil.copy(archives / "leftImg8bit_trainvaltest.zip", tmp_path)
+    with zipfile.ZipFile(tmp_path / "gtFine_trainvaltest.zip", "w") as archive:
+        for split, names in CITIES.items():
+            for city in names:
+                stem = f"gtFine/{split}/{city}/{city}_000000_000019_gtFine_labelIds.png"
+                archive.writestr(stem, png(np.full((1024, 2048), 255, np.uint8)))
+    with pytest.raises(DataError, match=r"label has the values \[255\].*labelTrainIds\.png\?"):
+        opened(config, tmp_path, "train")
+
+
 def test_a_disk_without_room(config, archives, tmp_path, monkeypatch):
     monkeypatch.setattr(preparation.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(DataError, match=r"needs .* GB in .* has 1e-06 GB left: make room"):

@@ -80,6 +80,8 @@ def test_a_list_may_hold_comments_and_masks_but_one_id_a_line(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("# chosen\ndrivea/001 masks/drivea/001.png\n")
     assert select(IDS, str(path), 0) == ["drivea/001"]
+    path.write_text("drivea/001 gtFine/001_labelIds.png\ndrivea/002 -1\n")
+    assert select(IDS, str(path), 0) == ["drivea/001", "drivea/002"]
     path.write_text("drivea/001 drivea/002\n")
     with pytest.raises(DataError, match=r"several.*drivea/001 drivea/002"):
         select(IDS, str(path), 0)
@@ -138,6 +140,26 @@ def test_dots_and_spaces_in_ids(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("v1.2\nmy photo\n")
     assert select(["v1.2", "v1", "my photo"], str(path), 0) == ["my photo", "v1.2"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["scan 2", "scan 2.jpg", "x/scan 2.jpg", "images/scan 2.jpg masks/scan 2.png", "images/scan 2"],
+)
+def test_a_name_with_a_space_is_not_cut_at_it(tmp_path, line):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n")
+    assert select(["scan", "scan 2", "scan 3"], str(path), 0) == ["scan 2"]
+
+
+@pytest.mark.parametrize(
+    "line", ["scan 2.jpg", "scan (1).jpg", "images/scan 2.jpg masks/scan 2.png"]
+)
+def test_the_beginning_of_a_name_that_is_unknown_is_not_taken_for_it(tmp_path, line):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n")
+    with pytest.raises(DataError, match="1 of its lines name no image"):
+        select(["scan", "scan 3"], str(path), 0)
 
 
 def test_every_unknown_id_of_a_list_is_named(tmp_path):

@@ -6,6 +6,7 @@ beside them.
 """
 
 import collections
+import io
 import json
 import re
 import struct
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 from tensorflow_datasets.core.download.extractor import ExtractError
 
 from pals_jax.data.archives import ARCHIVE_ERRORS
@@ -60,6 +62,9 @@ COUNTS = {
 }
 
 SIZE = (1024, 2048)
+
+# Of the classes that Cityscapes defines; license plates, whose id is -1, are not drawn.
+LARGEST_LABEL_ID = 33
 
 _INDEX = "pals_jax.json"
 
@@ -172,7 +177,10 @@ def _index(builder: Any, configuration: str) -> dict[str, dict[str, list[str]]]:
             ids.append(record["image_id"].decode())
             digests.append(digest(encoded))
             for what, png in encoded.items():
-                if problem := _problem(png, what):
+                problem = _problem(png, what)
+                if not problem and what == "label":
+                    problem = _wrong_values(png)
+                if problem:
                     raise DataError(
                         f"{ids[-1]}: its {what} {problem}. Remove {builder.data_dir} and download "
                         f"the archive of {what}s again."
@@ -192,6 +200,17 @@ def _problem(png: bytes, what: str) -> str:
     if what == "label" and tuple(kind) != _GREY_BYTES:
         return "is no PNG of grey bytes, as those of label ids are"
     return ""
+
+
+def _wrong_values(label: bytes) -> str:
+    """Which values of a label image are no label ids; or ""."""
+    with Image.open(io.BytesIO(label)) as image:
+        found = np.unique(np.asarray(image))
+    if not (others := found[found > LARGEST_LABEL_ID].tolist()):
+        return ""
+    return f"has the values {others}, where label ids end at {LARGEST_LABEL_ID}" + (
+        ": are they classes for training, as of *_labelTrainIds.png?" if others == [255] else ""
+    )
 
 
 def _whole_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -184,7 +184,10 @@ class _Voc:
         """The pairs of trainaug: the masks of VOC train, and those of SBD for the others."""
         if shared := sorted(set(ids) & set(self.ids["val"])):
             raise DataError(f"{len(shared)} ids of trainaug are in VOC val: {', '.join(shared)}.")
-        masks = _by_id(list_files(source, _OF_SBD), _OF_SBD)
+        files = list_files(source, _OF_SBD)
+        if any("SegmentationObject/" in name for name in files):
+            raise DataError(f"{source} holds VOC 2012 itself, not the masks of SBD. {INSTRUCTIONS}")
+        masks = _by_id(files, _OF_SBD)
         masks |= {pair.id: pair.mask for pair in self.split("train")}
         hint = "It needs those of train.txt and val.txt of SBD; train_noval.txt is half of them."
         return self._pairs(ids, masks, source, hint)

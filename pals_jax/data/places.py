@@ -1,0 +1,37 @@
+"""Where images lie, which tells whether two splits or data sets share some."""
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from pals_jax.data.catalog import CATALOG
+from pals_jax.data.folder import EXTENSIONS
+
+
+def places(config: ConfigDict, split: str, ids: Sequence[str]) -> dict[str, str]:
+    """The ids of a split by where their images lie, by whatever way the folder is named, without
+    extension. Those of a benchmark, which has ids of its own, need no folder; of a data set that is
+    not in the catalogue nothing is known.
+
+    Args:
+      config: the section `data` of a configuration.
+      split: in which the images are.
+      ids: of the images.
+    """
+    if config.name not in CATALOG:
+        return {}
+    if not (pattern := CATALOG[config.name].images):
+        benchmark = config.name.removesuffix("_coarse")  # whose images are those of the fine labels
+        return {f"{benchmark}/{key}": key for key in ids}
+    pattern = (config.images or pattern).replace("{split}", split)
+    root, real = Path(config.root).expanduser(), functools.cache(os.path.realpath)
+    found = {}
+    for key in ids:
+        path = root / pattern.replace("{id}", key)
+        name = re.sub(rf"\.(\*|(?i:{EXTENSIONS}))$", "", path.name)
+        found[f"{real(path.parent)}/{name}"] = key
+    return found

@@ -1,0 +1,16 @@
+from pals_jax import config as configs
+from pals_jax import data
+
+
+def test_what_tells_images_apart(tmp_path):
+    def places(ids, split="train", **fields):
+        config = configs.default_config().data
+        config.update({"name": "segmentation_folder", "root": str(tmp_path), **fields})
+        return list(data.places(config, split, ids))
+
+    assert places(["a.1", "a.2"], images="x/{id}") == [f"{tmp_path}/x/a.1", f"{tmp_path}/x/a.2"]
+    assert places(["a.1"], images="x/{id}.*") == places(["x/a.1"], images="{id}.jpg")
+    assert places(["a.png"], images="x/{id}") == places(["a"], images="x/{id}.*")
+    assert places(["a"], images="{split}_{id}.png") == [f"{tmp_path}/train_a"]
+    assert places(["a"], name="cityscapes") == places(["a"], name="cityscapes_coarse", root="b")
+    assert places(["a"], name="of iterators") == []
