@@ -98,7 +98,7 @@ def _check_apart(train: data.Source, evaluation: data.Source, config: ConfigDict
         raise data.DataError(
             f"config.eval.split = {split!r}: {len(shared)} of its {len(evaluation)} images are in "
             f"config.data.train_split = {train_split!r}, as {shared[0]!r}: train on another split, "
-            "or report on another"
+            "or report on another. Of a folder, they are the same files, perhaps through a link"
         )
 
 

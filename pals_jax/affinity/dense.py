@@ -38,10 +38,13 @@ def affinity_matrix(
       ValueError: an array has a wrong shape or dtype.
     """
     checks.require_channels("features", features)
+    checks.require_array("is_source", is_source)
     checks.require_mask("is_source", is_source, features)
     checks.require_labels(labels, features)
     everyone = jnp.arange(features.shape[1])
     rows = everyone if rows is None else jnp.asarray(rows)
+    if rows.ndim != 1 or not jnp.issubdtype(rows.dtype, jnp.integer):
+        raise ValueError(f"rows must be a list of indices, found {rows.dtype} {rows.shape}")
     # Short sums of the whole matrix would take more memory.
     sources = kernels.directions(features, exact=True)
     chosen = sources.map(lambda array: array[:, rows])

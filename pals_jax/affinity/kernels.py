@@ -222,8 +222,9 @@ def directions(features: Float[Array, "b n d"], *, exact: bool) -> Directions:
     """
     if features.dtype == jnp.float32:
         unit = unit_features(features)
-        # An exact kernel notices that unit vectors are rounded.
-        return Directions((unit,), _inverse_norm(unit) if exact else None)
+        # An exact kernel notices that unit vectors are rounded; their norms have no derivative.
+        norm = _inverse_norm(jax.lax.stop_gradient(unit)) if exact else None
+        return Directions((unit,), norm)
     wide = features.astype(jnp.float32)
     # A power of two scales without rounding.
     _, exponent = jnp.frexp(jnp.max(jnp.abs(wide), axis=-1, keepdims=True))

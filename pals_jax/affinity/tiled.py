@@ -36,7 +36,7 @@ class _Tiles(NamedTuple):
     A job indexes the tiles of all images at once; so JAX may divide the images among devices.
 
     Attributes:
-      features: [B,T,S,D] and, for bfloat16, [B,T,S].
+      features: in parts [B,T,S,D/P] with norms [B,T,S], see `kernels.Directions`.
       held: [B,T,S,K+1], see `kernels.with_ones`.
       is_source: [B,T,S]; padding is no source.
       labels: [B,T,S] or None.

@@ -27,11 +27,13 @@ def places(config: ConfigDict, split: str, ids: Sequence[str]) -> dict[str, str]
     if not (pattern := CATALOG[config.name].images):
         benchmark = config.name.removesuffix("_coarse")  # whose images are those of the fine labels
         return {f"{benchmark}/{key}": key for key in ids}
-    pattern = (config.images or pattern).replace("{split}", split)
+    pattern = config.images or pattern
+    # Where the pattern ends with the id, that holds the extension.
+    has_extension = re.search(rf"(\{{id\}}|\.\*|\.(?i:{EXTENSIONS}))$", pattern)
     root, real = Path(config.root).expanduser(), functools.cache(os.path.realpath)
     found = {}
     for key in ids:
-        path = root / pattern.replace("{id}", key)
-        name = re.sub(rf"\.(\*|(?i:{EXTENSIONS}))$", "", path.name)
+        path = root / pattern.replace("{split}", split).replace("{id}", key)
+        name = re.sub(rf"\.(\*|(?i:{EXTENSIONS}))$", "", path.name) if has_extension else path.name
         found[f"{real(path.parent)}/{name}"] = key
     return found

@@ -5,11 +5,13 @@ the ids come nor on a library's random generator: ids are ordered by a keyed has
 """
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from pals_jax.data.errors import DataError, some
+from pals_jax.data.folder import EXTENSIONS
 
 # The labelled subsets that the field reports on, see lists/README.md.
 _SHIPPED = {
@@ -28,6 +30,8 @@ _OF = {
 
 # Published lists name the file of an image, where the id of a Cityscapes frame lacks this.
 _FILE_SUFFIX = "_leftImg8bit"
+
+_IMAGE = re.compile(rf"\.(?i:{EXTENSIONS})$")
 
 
 def nested_subset(ids: Collection[str], fraction: float, seed: int) -> list[str]:
@@ -210,12 +214,14 @@ def _listed(ids: Sequence[str], spec: str) -> list[str]:
         if line in known or whole:
             return [line] if line in known else whole
         first, *others = line.split()
-        found, begin = named_by(first), PurePosixPath(first)
-        for word in others:  # the mask, which is named like its image; or a note
-            rest_of_name = (
-                not begin.suffix and PurePosixPath(word).suffix and begin.name not in word
-            )
-            if named_by(word) not in ([], found) or rest_of_name:
+        found = named_by(first)
+        # What else stands on the line may be the mask, which is named like its image, or a note.
+        if any(named_by(word) not in ([], found) for word in others):
+            return []
+        # An unknown name with a space in it, as "scan 2.jpg", begins with that of another image.
+        if others and not _IMAGE.search(first) and _IMAGE.search(rest := others[0]):
+            begins = (PurePosixPath(first).name, *(PurePosixPath(key).name for key in found))
+            if "/" not in rest and not rest.startswith(begins):
                 return []
         return found
 
@@ -232,7 +238,7 @@ def _listed(ids: Sequence[str], spec: str) -> list[str]:
         owner = "" if is_list(spec) else f"The list is of {_OF[spec.split('/')[0]]}. "
         raise DataError(
             f"{spec}: {len(unknown)} of its lines name no image, or several, of the {len(ids)} to "
-            f"choose from. {owner}They are {', '.join(unknown)}."
+            f"choose from, or only begin as one does. {owner}They are {', '.join(unknown)}."
         )
     return list(chosen)
 

@@ -78,7 +78,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
                 return _read_zip(path, file)
             file.seek(0)
             begin = file.read(9)
-            if begin[8:] == b"{":  # behind the length of the header
+            header = int.from_bytes(begin[:8], "little")
+            if begin[8:] == b"{" and header < path.stat().st_size:
                 raise WeightsError(f"{path} seems to be a .safetensors file: give it that ending")
             if begin[:2] == b"PK":
                 raise WeightsError(f"{path} is a zip archive that is cut off: download it again")

@@ -348,3 +348,19 @@ def test_rows_of_the_affinity_matrix_may_be_a_list():
     )
     np.testing.assert_array_equal(matrix[0], [[0.5, 0.5, 0], [0, 0, 1]])
     assert served.all()
+
+
+def test_the_affinity_matrix_has_a_gradient():
+    features = jnp.asarray(draw(seed=2, batch=1, pixels=6)[1], jnp.float32)
+    is_source, kernel = jnp.ones((1, 6), bool), affinity.Kernel("exp_cosine", 0.1, 1.0)
+
+    @jax.jit
+    def of(features):
+        matrix, _ = affinity.affinity_matrix(features, is_source, None, kernel, exclude_self=True)
+        return jnp.sum(matrix[0, 0, 1] - matrix[0, 3, 2])
+
+    gradient = jax.jit(jax.grad(of))(features)
+    step = 1e-2 * np.random.default_rng(0).normal(size=features.shape).astype(np.float32)
+    found = float(jnp.sum(gradient * step))
+    expected = float(of(features + step) - of(features - step)) / 2
+    np.testing.assert_allclose(found, expected, rtol=0.05)

@@ -14,3 +14,5 @@ def test_what_tells_images_apart(tmp_path):
     assert places(["a"], images="{split}_{id}.png") == [f"{tmp_path}/train_a"]
     assert places(["a"], name="cityscapes") == places(["a"], name="cityscapes_coarse", root="b")
     assert places(["a"], name="of iterators") == []
+    extensions = (places(["a"], kind, images="x/{id}.{split}") for kind in ("png", "bmp"))
+    assert len({*map(tuple, extensions)}) == 2

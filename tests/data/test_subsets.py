@@ -80,8 +80,9 @@ def test_a_list_may_hold_comments_and_masks_but_one_id_a_line(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("# chosen\ndrivea/001 masks/drivea/001.png\n")
     assert select(IDS, str(path), 0) == ["drivea/001"]
-    path.write_text("drivea/001 gtFine/001_labelIds.png\ndrivea/002 -1\n")
-    assert select(IDS, str(path), 0) == ["drivea/001", "drivea/002"]
+    for notes in ("-1", "0.95", "2024.05.01 checked", "# J.Smith", "001_label.png", "m/x.png"):
+        path.write_text(f"drivea/001 {notes}\n")
+        assert select(IDS, str(path), 0) == ["drivea/001"]
     path.write_text("drivea/001 drivea/002\n")
     with pytest.raises(DataError, match=r"several.*drivea/001 drivea/002"):
         select(IDS, str(path), 0)
@@ -153,13 +154,13 @@ def test_a_name_with_a_space_is_not_cut_at_it(tmp_path, line):
 
 
 @pytest.mark.parametrize(
-    "line", ["scan 2.jpg", "scan (1).jpg", "images/scan 2.jpg masks/scan 2.png"]
+    "line", ["scan 2.jpg", "scan (1).jpg", "1 (1).jpg", "images/scan 2.jpg masks/scan 2.png"]
 )
 def test_the_beginning_of_a_name_that_is_unknown_is_not_taken_for_it(tmp_path, line):
     path = tmp_path / "list.txt"
     path.write_text(line + "\n")
     with pytest.raises(DataError, match="1 of its lines name no image"):
-        select(["scan", "scan 3"], str(path), 0)
+        select(["1", "scan", "scan 3"], str(path), 0)
 
 
 def test_every_unknown_id_of_a_list_is_named(tmp_path):

@@ -186,7 +186,10 @@ class _Voc:
             raise DataError(f"{len(shared)} ids of trainaug are in VOC val: {', '.join(shared)}.")
         files = list_files(source, _OF_SBD)
         if any("SegmentationObject/" in name for name in files):
-            raise DataError(f"{source} holds VOC 2012 itself, not the masks of SBD. {INSTRUCTIONS}")
+            raise DataError(
+                f"{source} holds SegmentationObject, as VOC 2012 itself: it must hold the masks of "
+                f"SBD and no others. {INSTRUCTIONS}"
+            )
         masks = _by_id(files, _OF_SBD)
         masks |= {pair.id: pair.mask for pair in self.split("train")}
         hint = "It needs those of train.txt and val.txt of SBD; train_noval.txt is half of them."
