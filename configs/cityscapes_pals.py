@@ -3,7 +3,8 @@
 Command: python -m pals_jax.main --config=configs/cityscapes_pals.py --config.data.root=DOWNLOADS
     --config.weights=resnet50-0676ba61.pth --workdir=runs/cityscapes_pals
 
-Hardware: as `cityscapes_ce.py`. Expected mIoU on val: not measured.
+Hardware and expected time: as `cityscapes_ce.py`, with what PALS adds to a step, see
+docs/performance.md. Expected mIoU on val: not measured.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,8 @@
 Command: python -m pals_jax.main --config=configs/voc_pals.py --config.data.root=DOWNLOADS
     --config.weights=resnet50-0676ba61.pth --workdir=runs/voc_pals
 
-Hardware: as `voc_ce.py`. Expected mIoU on val: not measured.
+Hardware and expected time: as `voc_ce.py`, with what PALS adds to a step, see
+docs/performance.md. Expected mIoU on val: not measured.
 """
 
 from ml_collections import ConfigDict
