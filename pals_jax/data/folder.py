@@ -118,7 +118,8 @@ def _match(root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()) 
         raise DataError(
             f"split {split!r}: there is no folder {folder} (layout {pattern!r}); {root} holds: "
             f"{present}. Choose splits with config.data.train_split and config.eval.split, a "
-            "layout with config.data.images and config.data.masks."
+            "layout with config.data.images and config.data.masks; or, to evaluate on a part of "
+            "the training images, set config.data.dev=0.2 and config.eval.split=dev."
         )
     expression = re.escape(filled.removesuffix(".*")).replace(re.escape("{id}"), "(.+)")
     if filled.endswith(".*"):

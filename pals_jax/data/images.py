@@ -193,7 +193,10 @@ def _describe_outside(path: File, found: dict[int, int], num_classes: int, ignor
             "classes, convert 255 to 1."
         )
     elif list(found) == [num_classes]:
-        hint = f" If {num_classes} means unlabelled, set config.data.ignore={num_classes}."
+        hint = (
+            f" If {num_classes} is one class more, name it in config.data.classes; if it means "
+            f"unlabelled, set config.data.ignore={num_classes}."
+        )
     return (
         f"{path}: label values outside the classes 0..{num_classes - 1} and ignore={ignore}: "
         f"{shown}.{hint}"

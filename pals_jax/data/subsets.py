@@ -237,8 +237,9 @@ def _listed(ids: Sequence[str], spec: str) -> list[str]:
     if unknown:
         owner = "" if is_list(spec) else f"The list is of {_OF[spec.split('/')[0]]}. "
         raise DataError(
-            f"{spec}: {len(unknown)} of its lines name no image, or several, of the {len(ids)} to "
-            f"choose from, or only begin as one does. {owner}They are {', '.join(unknown)}."
+            f"{spec}: {len(unknown)} of its lines name none of the {len(ids)} images to choose "
+            f"from, several, or a part of a name. {owner}They are {', '.join(unknown)}. There are "
+            f"{some(sorted(ids))}."
         )
     return list(chosen)
 

@@ -62,7 +62,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
       WeightsError: the file cannot be read, is cut off or damaged, or is of another kind.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file of weights")
+        raise WeightsError(
+            f"{path}: there is no such file of weights. Download it first; those of torchvision "
+            "lie below https://download.pytorch.org/models/"
+        )
     if path.suffix not in (".pth", ".pt", ".safetensors"):
         raise WeightsError(f"{path}: weights are a .pth or a .safetensors file")
     if published := _DIGEST.search(path.name):

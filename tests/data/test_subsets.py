@@ -133,7 +133,9 @@ def test_a_bare_name_stands_for_the_one_id_that_ends_with_it(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("jena_1\n")
     assert select(["aachen/aachen_1", "jena/jena_1"], str(path), 0) == ["jena/jena_1"]
-    with pytest.raises(DataError, match="no image, or several, of the 2 to choose from"):
+    with pytest.raises(
+        DataError, match="1 of its lines name none of the 2 images to choose from, several"
+    ):
         select(["x/jena_1", "y/jena_1"], str(path), 0)
 
 
@@ -159,14 +161,14 @@ def test_a_name_with_a_space_is_not_cut_at_it(tmp_path, line):
 def test_the_beginning_of_a_name_that_is_unknown_is_not_taken_for_it(tmp_path, line):
     path = tmp_path / "list.txt"
     path.write_text(line + "\n")
-    with pytest.raises(DataError, match="1 of its lines name no image"):
+    with pytest.raises(DataError, match="1 of its lines name none of"):
         select(["1", "scan", "scan 3"], str(path), 0)
 
 
 def test_every_unknown_id_of_a_list_is_named(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("drivea/003\nnope\ndrivea/999\n")
-    with pytest.raises(DataError, match=r"list\.txt: 2 of .* 20 to.*are nope, drivea/999\."):
+    with pytest.raises(DataError, match=r"list\.txt: 2 of .* 20 images to.*are nope, drivea/999\."):
         select(IDS, str(path), 0)
 
 
