@@ -13,9 +13,9 @@ from pals_jax.data.folder import EXTENSIONS
 
 
 def places(config: ConfigDict, split: str, ids: Sequence[str]) -> dict[str, str]:
-    """The ids of a split by where their images lie, by whatever way the folder is named, without
-    extension. Those of a benchmark, which has ids of its own, need no folder; of a data set that is
-    not in the catalogue nothing is known.
+    """The ids of a split by where their images lie, without extension, by whatever way folders and
+    files are named. Those of a benchmark, which has ids of its own, need no folder; of a data set
+    that is not in the catalogue nothing is known.
 
     Args:
       config: the section `data` of a configuration.
@@ -31,9 +31,24 @@ def places(config: ConfigDict, split: str, ids: Sequence[str]) -> dict[str, str]
     # Where the pattern ends with the id, that holds the extension.
     has_extension = re.search(rf"(\{{id\}}|\.\*|\.(?i:{EXTENSIONS}))$", pattern)
     root, real = Path(config.root).expanduser(), functools.cache(os.path.realpath)
+
+    def named(path: str) -> str:
+        return re.sub(rf"\.(\*|(?i:{EXTENSIONS}))$", "", path) if has_extension else path
+
+    @functools.cache
+    def links(folder: str) -> dict[str, str]:
+        """Where the files of a folder lie that are links."""
+        entries = os.scandir(folder) if Path(folder).is_dir() else ()
+        return {
+            named(entry.path): named(os.path.realpath(entry.path))
+            for entry in entries
+            if entry.is_symlink() and not entry.is_dir()
+        }
+
     found = {}
     for key in ids:
         path = root / pattern.replace("{split}", split).replace("{id}", key)
-        name = re.sub(rf"\.(\*|(?i:{EXTENSIONS}))$", "", path.name) if has_extension else path.name
-        found[f"{real(path.parent)}/{name}"] = key
+        folder = real(path.parent)
+        place = named(f"{folder}/{path.name}")
+        found[links(folder).get(place, place)] = key
     return found

@@ -209,6 +209,9 @@ def _listed(ids: Sequence[str], spec: str) -> list[str]:
         ends = [tail for tail in (*_tails(name), *_tails(stem)) if tail in known]
         return ends[:1] or ending_with[name] or ending_with[stem]
 
+    # Of names with a space in them.
+    first_words = {tail.split()[0] for tail in ending_with if len(tail.split()) > 1}
+
     def named_by_line(line: str) -> list[str]:
         whole = [key for key in named_by(line) if any(map(str.isspace, key))]
         if line in known or whole:
@@ -218,11 +221,13 @@ def _listed(ids: Sequence[str], spec: str) -> list[str]:
         # What else stands on the line may be the mask, which is named like its image, or a note.
         if any(named_by(word) not in ([], found) for word in others):
             return []
+        if not others or _IMAGE.search(first):
+            return found
         # An unknown name with a space in it, as "scan 2.jpg", begins with that of another image.
-        if others and not _IMAGE.search(first) and _IMAGE.search(rest := others[0]):
-            begins = (PurePosixPath(first).name, *(PurePosixPath(key).name for key in found))
-            if "/" not in rest and not rest.startswith(begins):
-                return []
+        begins = (PurePosixPath(first).name, *(PurePosixPath(key).name for key in found))
+        files = [word for word in others if _IMAGE.search(word) and "/" not in word]
+        if first_words & {*begins} or not all(word.startswith(begins) for word in files):
+            return []
         return found
 
     chosen, unknown = set(), []

@@ -16,3 +16,19 @@ def test_what_tells_images_apart(tmp_path):
     assert places(["a"], name="of iterators") == []
     extensions = (places(["a"], kind, images="x/{id}.{split}") for kind in ("png", "bmp"))
     assert len({*map(tuple, extensions)}) == 2
+
+
+def test_links_lie_where_their_files_do(tmp_path):
+    for folder in ("pool", "train", "val"):
+        (tmp_path / folder).mkdir()
+    for name in "ab":
+        (tmp_path / f"pool/{name}.png").write_bytes(b"")
+    (tmp_path / "train/0.png").symlink_to(tmp_path / "pool/a.png")
+    (tmp_path / "train/1.png").symlink_to("0.png")
+    (tmp_path / "val/0.png").symlink_to(tmp_path / "pool/b.png")
+    config = configs.default_config().data
+    config.update({"name": "segmentation_folder", "root": str(tmp_path)})
+    for config.images in ("{split}/{id}.png", "{split}/{id}.*"):
+        assert data.places(config, "train", ["0"]) == {f"{tmp_path}/pool/a": "0"}
+        assert data.places(config, "train", ["1"]) == {f"{tmp_path}/pool/a": "1"}
+        assert data.places(config, "val", ["0"]) == {f"{tmp_path}/pool/b": "0"}

@@ -156,13 +156,21 @@ def test_a_name_with_a_space_is_not_cut_at_it(tmp_path, line):
 
 
 @pytest.mark.parametrize(
-    "line", ["scan 2.jpg", "scan (1).jpg", "1 (1).jpg", "images/scan 2.jpg masks/scan 2.png"]
+    "line",
+    [
+        "scan 2",
+        "scan 2.jpg",
+        "scan (1).jpg",
+        "1 (1).jpg",
+        "a - Copy (2).jpg",
+        "x/scan 2.jpg m/scan 2.png",
+    ],
 )
 def test_the_beginning_of_a_name_that_is_unknown_is_not_taken_for_it(tmp_path, line):
     path = tmp_path / "list.txt"
     path.write_text(line + "\n")
     with pytest.raises(DataError, match="1 of its lines name none of"):
-        select(["1", "scan", "scan 3"], str(path), 0)
+        select(["1", "a", "scan", "scan 3"], str(path), 0)
 
 
 def test_every_unknown_id_of_a_list_is_named(tmp_path):
