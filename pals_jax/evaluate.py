@@ -246,12 +246,12 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
     trained, asked, split = configs.load(saved).data, config.data, config.eval.split
     if split == trained.train_split:  # said by its name
         return
-    known = data.places(trained, trained.train_split, listed.read_text().splitlines())
+    known = set(data.places(trained, trained.train_split, listed.read_text().split("\n")).values())
     places = data.places(asked, asked.train_split if split == data.DEV else split, ids)
-    if seen := sorted(known[place] for place in places.keys() & known.keys()):
+    if seen := sorted(key for key, place in places.items() if place in known):
         raise data.DataError(
             f"config.eval.split = {split!r}: {len(seen)} of its {len(ids)} images were trained on, "
-            f"as {seen[0]!r} of {listed}. Evaluate on others, or, with "
+            f"as {seen[0]!r}: see {listed}. Evaluate on others, or, with "
             f"--config.eval.split={trained.train_split}, on the training split as such."
         )
 

@@ -1,6 +1,8 @@
-"""Small text files that are never seen half-written."""
+"""Files that are never seen half-written."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,16 @@ def write_atomically(path: Path, text: str) -> None:
     """
     if path.exists() and path.read_text() == text:
         return
-    replacement = path.with_name(path.name + ".tmp")
-    try:
+    with replacing(path, path.name + ".tmp") as replacement:
         replacement.write_text(text)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, name: str) -> Iterator[Path]:
+    """Gives a file beside `path`, of another name, which becomes `path` once it is written."""
+    replacement = path.with_name(name)
+    try:
+        yield replacement
         replacement.replace(path)
     finally:
         replacement.unlink(missing_ok=True)

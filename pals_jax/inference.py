@@ -159,7 +159,7 @@ def told(batches: Iterable[PaddedBatch], total: int, done: str) -> Iterator[Padd
       done: what happened to an image, as "predicted".
     """
     before = last = time.monotonic()
-    images = counted = 0
+    images = counted = shown = 0
     seconds = 0.0
     compiled = set()
     for batch in batches:
@@ -176,7 +176,9 @@ def told(batches: Iterable[PaddedBatch], total: int, done: str) -> Iterator[Padd
             if counted:
                 left = f"  ETA {format_duration((total - images) * seconds / counted)}"
             print(f"{done} {images}/{total} images{left}", flush=True)
-            last = now
+            last, shown = now, images
+    if shown not in (0, images):
+        print(f"{done} {images}/{total} images", flush=True)
 
 
 def _pad(

@@ -23,6 +23,12 @@ from pals_jax.train import NonFiniteError, train_and_evaluate
 
 _MODES = {"train": train_and_evaluate, "evaluate": evaluate, "predict": predict, "export": export}
 
+# What the same command does after an interruption.
+_GOING_ON = {
+    "train": "; the same command goes on from the last checkpoint, if any",
+    "predict": "; the same command predicts all images anew",
+}
+
 # Errors that say what is wrong and what to do.
 _EXPLAINED = (ConfigError, OptionError, DataError, WeightsError, CheckpointError, NonFiniteError)
 
@@ -45,8 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
     signal.signal(signal.SIGTERM, _interrupt)
-    training = _MODE.value == "train"
-    going_on = "; the same command goes on from the last checkpoint, if any" if training else ""
+    going_on = _GOING_ON.get(_MODE.value, "")
     try:
         _MODES[_MODE.value](configs.resolve(_CONFIG.value), Path(_WORKDIR.value))
     except Interrupted as stop:

@@ -13,13 +13,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pals_jax import data, inference, networks, sharding, visualize
-from pals_jax.errors import ConfigError
 from pals_jax.evaluate import open_examples, other_data
-from pals_jax.files import write_atomically
+from pals_jax.prediction_folder import KINDS, LEGEND, PredictionFolder, check_names, holds_another
 from pals_jax.submissions import Submission
 from pals_jax.views import Views
-
-KINDS = ("index", "colour", "overlay")
 
 
 class ImageFolder:
@@ -71,8 +68,8 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
 
     Writes OUTPUT/index/ID.png (class indices, single channel), OUTPUT/colour/ID.png,
     OUTPUT/overlay/ID.png and OUTPUT/legend.png, the classes with their colours; if asked for,
-    the archive of a submission. OUTPUT/predicted.txt tells what was predicted, and of
-    which checkpoint. By default OUTPUT is a folder of the work directory.
+    the archive of a submission. OUTPUT/predicted.txt tells what was predicted, of which checkpoint,
+    and whether that is unfinished. By default OUTPUT is a folder of the work directory.
 
     Args:
       config: resolved; `config.predict` says what to predict. What the network is comes from the
@@ -83,8 +80,9 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
       The folder that was written.
 
     Raises:
-      DataError: images could not be read; they are listed, after all others were predicted.
-      ConfigError: the output cannot be a folder.
+      DataError: images could not be read; they are listed, after all others were predicted. Or two
+        images need the same place.
+      ConfigError: the output cannot be a folder, or holds what is not of a prediction.
     """
     mesh = sharding.data_mesh(config.num_devices)
     workdir = Path(workdir).expanduser()
@@ -101,22 +99,19 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
                 f"config.predict.output {output} lies in config.predict.images {images}: the next "
                 "prediction would take it for input; choose another folder"
             )
-        examples = folder = ImageFolder(Path(config.predict.images))
-        unreadable += folder.unreadable
+        examples = found = ImageFolder(Path(config.predict.images))
+        unreadable += found.unreadable
     else:
         examples = source = open_examples(config, meta)
         name = "_".join(filter(None, (config.eval.split, other_data(config, source, workdir))))
         predicted = f"split {name}"
         output = _output(config, workdir, name, predicted)
+    check_names(examples.ids)
     submission = None
     if config.predict.submission:
         submission = Submission(config.predict.submission, output, meta.classes)
         submission.check(examples.ids)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        write_atomically(output / "predicted.txt", f"{predicted}\ncheckpoint {step}\n")
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"config.predict.output={output} cannot be a folder: {error}") from error
+    folder = PredictionFolder(output, predicted, step)
 
     @jax.jit
     def classify(network, image, valid):
@@ -136,8 +131,7 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
     shapes, rows = inference.plan(sizes, len(meta.classes), config.eval, mesh)
     stream = data.read_ahead(examples, unreadable)
     print(f"predicting {len(examples)} images; the first of each size compiles", flush=True)
-    Image.fromarray(visualize.legend(meta.classes, meta.palette)).save(output / "legend.png")
-    earlier = {path for kind in KINDS for path in (output / kind).rglob("*.png")}
+    folder.save(Image.fromarray(visualize.legend(meta.classes, meta.palette)), LEGEND)
     written = 0
     batches = inference.padded_batches(stream, shapes, rows, meta.ignore)
     for batch in inference.told(batches, len(examples), "predicted"):
@@ -151,24 +145,21 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
                 config.predict.opacity,
             )
             for kind, picture in zip(KINDS, pictures, strict=True):
-                path = output / kind / f"{name}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                earlier.discard(path)
-                # An eighth of the time that overlays take by default, and a sixth more room.
-                Image.fromarray(picture).save(path, compress_level=1)
+                folder.save(Image.fromarray(picture), f"{kind}/{name}.png")
             if submission is not None:
                 submission.add(name, classes[i, :height, :width])
         written += len(batch.ids)
     if written:
-        print("wrote " + ", ".join(_printable(output / name) for name in (*KINDS, "legend.png")))
-    if earlier:
-        print(
-            f"beside them lie {len(earlier)} pictures of earlier predictions, as "
-            f"{_printable(min(earlier))}: remove them if they are not wanted"
-        )
+        print("wrote " + ", ".join(_printable(output / name) for name in (*KINDS, LEGEND)))
     if submission is not None and written:
-        submission.close()
-        print(f"wrote {submission.archive}")
+        folder.earlier -= submission.close()
+        print(f"wrote {_printable(submission.archive)}")
+    folder.finish()
+    if folder.earlier:
+        print(
+            f"beside them lie {len(folder.earlier)} files of earlier predictions, as "
+            f"{_printable(min(folder.earlier))}: remove them if they are not wanted"
+        )
     if unreadable:
         raise data.DataError(
             f"{written} images were predicted, {len(unreadable)} could not be:\n  "
@@ -185,8 +176,7 @@ def _output(config: ConfigDict, workdir: Path, name: str, predicted: str) -> Pat
         return Path(config.predict.output).expanduser()
     name = "_".join(filter(None, (name, Views.of_config(config.eval).name)))
     output = workdir / "predictions" / name
-    told = output / "predicted.txt"
-    if told.exists() and not told.read_text(errors="replace").startswith(predicted + "\n"):
+    if holds_another(output, predicted):
         output = output.with_name(f"{name}-{hashlib.sha256(predicted.encode()).hexdigest()[:6]}")
     return output
 

@@ -92,9 +92,9 @@ def _check_apart(train: data.Source, evaluation: data.Source, config: ConfigDict
     split, train_split = config.eval.split, config.data.train_split
     if split in (train_split, data.DEV):  # said by its name
         return
-    known = data.places(config.data, train_split, train.ids)
+    known = set(data.places(config.data, train_split, train.ids).values())
     asked = data.places(config.data, split, evaluation.ids)
-    if shared := sorted(known[place] for place in known.keys() & asked.keys()):
+    if shared := sorted(key for key, place in asked.items() if place in known):
         raise data.DataError(
             f"config.eval.split = {split!r}: {len(shared)} of its {len(evaluation)} images are in "
             f"config.data.train_split = {train_split!r}, as {shared[0]!r}: train on another split, "

@@ -13,7 +13,9 @@ from PIL import Image
 
 from pals_jax.data import CATALOG, DataError, default_palette
 from pals_jax.data.catalog import CITYSCAPES_LABEL_IDS
+from pals_jax.data.folder import EXTENSIONS
 from pals_jax.errors import ConfigError
+from pals_jax.files import replacing
 
 
 class Format(NamedTuple):
@@ -66,8 +68,17 @@ FORMATS = {
 }
 
 
+# What a picture is called while it is written, which no image's is.
+INCOMPLETE = ".incomplete.png"
+
+
 class Submission:
-    """Writes the predictions of one benchmark below a folder."""
+    """Writes the predictions of one benchmark below a folder.
+
+    Attributes:
+      folder: of its pictures.
+      archive: what is uploaded.
+    """
 
     def __init__(self, name: str, folder: Path, classes: tuple[str, ...]):
         """Checks that a network can take part.
@@ -112,11 +123,12 @@ class Submission:
         """
         path = self._claim(name, self._added)
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        self._format.encode(classes).save(self.folder / path)
+        with replacing(self.folder / path, INCOMPLETE) as incomplete:
+            self._format.encode(classes).save(incomplete)
 
     def _claim(self, name: str, claimed: set[Path]) -> Path:
         """The path of an image, which joins those that are claimed."""
-        base = Path(name).name.removesuffix("_leftImg8bit")
+        base = re.sub(rf"\.(?i:{EXTENSIONS})$", "", Path(name).name).removesuffix("_leftImg8bit")
         if not re.fullmatch(self._format.name, base):
             raise DataError(
                 f"{name}: images of {self.folder.name} are named as {self._format.name}; predict a "
@@ -131,13 +143,19 @@ class Submission:
         claimed.add(path)
         return path
 
-    def close(self) -> None:
-        """Packs what was added, and nothing that an earlier prediction left."""
-        if self.archive.suffix == ".zip":
-            with zipfile.ZipFile(self.archive, "w") as packed:
-                for path in sorted(self._added):
-                    packed.write(self.folder / path, path)
-            return
-        with tarfile.open(self.archive, "w:gz") as tar:
-            for path in sorted(self._added):
-                tar.add(self.folder / path, path.as_posix())
+    def close(self) -> set[Path]:
+        """Packs what was added, and nothing that an earlier prediction left.
+
+        Returns:
+          The archive, and the files in it.
+        """
+        with replacing(self.archive, f".incomplete{self.archive.suffix}") as incomplete:
+            if self.archive.suffix == ".zip":
+                with zipfile.ZipFile(incomplete, "w") as packed:
+                    for path in sorted(self._added):
+                        packed.write(self.folder / path, path)
+            else:
+                with tarfile.open(incomplete, "w:gz") as tar:
+                    for path in sorted(self._added):
+                        tar.add(self.folder / path, path.as_posix())
+        return {self.archive, *(self.folder / path for path in self._added)}

@@ -264,6 +264,11 @@ def trained(network, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "open_evaluation", lambda *_: source)
     monkeypatch.setattr(evaluate, "evaluate_network", lambda *_: EVALUATION)
 
+    for name in ("a.png", "b.png", "c.png", "a_right.png", "b_right.png"):
+        for folder in ("img", "train", "val", "test", "lab"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / name).touch()
+
     def on(images):
         config = configs.default_config()
         config.data.update(name="segmentation_folder", root=str(tmp_path), classes=CLASSES)
@@ -292,7 +297,7 @@ def test_images_that_were_trained_on_are_no_other_split(tmp_path, trained, split
     if not refused:
         assert evaluate.evaluate(config, tmp_path)["images"] == 2
         return
-    with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'b' of"):
+    with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'b': see"):
         evaluate.evaluate(config, tmp_path)
     (tmp_path / "config.json").unlink()  # a checkpoint is enough
     assert evaluate.evaluate(config, tmp_path)["images"] == 2
@@ -300,17 +305,21 @@ def test_images_that_were_trained_on_are_no_other_split(tmp_path, trained, split
 
 def test_another_way_to_a_folder_does_not_hide_that_its_images_were_trained_on(tmp_path, trained):
     (tmp_path / "link").symlink_to(tmp_path)
-    (tmp_path / "img").mkdir()
-    (tmp_path / "img/val").symlink_to(tmp_path / "img")
+    (tmp_path / "link/img2").symlink_to(tmp_path / "img")
+    (tmp_path / "hard").mkdir()
+    (tmp_path / "hard/a.png").hardlink_to(tmp_path / "img/b.png")
     config = trained("img/{id}.png")
     for changed in (
         {"root": str(tmp_path / "link")},
         {"images": "img/{id}.*"},
-        {"images": "img/{split}/{id}.jpg"},
+        {"images": "img2/{id}.png"},
     ):
         config.data.update(changed)
-        with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'b' of"):
+        with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'b': see"):
             evaluate.evaluate(configs.resolve(config), tmp_path)
+    config.data.images = "hard/{id}.png"
+    with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'a': see"):
+        evaluate.evaluate(configs.resolve(config), tmp_path)
     config.data.images = "img/{id}_right.png"  # other images beside them
     assert evaluate.evaluate(configs.resolve(config), tmp_path)["images"] == 2
 
@@ -326,7 +335,7 @@ def test_moving_a_benchmark_does_not_hide_that_its_images_were_trained_on(
     configs.save(configs.resolve(config), tmp_path / "config.json")
     (tmp_path / "ids.txt").write_text("b\nc\n")
     config.data.root, config.eval.split = "elsewhere", "trainval"
-    with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'b' of"):
+    with pytest.raises(data.DataError, match=r"1 of its 2 images were trained on, as 'b': see"):
         evaluate.evaluate(configs.resolve(config), tmp_path)
 
 

@@ -94,3 +94,6 @@ def test_how_far_it_is_is_told_now_and_then(monkeypatch, capsys):
         "evaluated 2/6 images\nevaluated 3/6 images  ETA 1:00\n"
         "evaluated 4/6 images  ETA 0:40\nevaluated 6/6 images  ETA 0:00\n"
     )
+    clock = iter([0.0, 20.0, 21.0, 22.0, 23.0])
+    assert list(inference.told(batches, 6, "predicted")) == batches
+    assert capsys.readouterr().out == "predicted 2/6 images\npredicted 6/6 images\n"

@@ -162,8 +162,63 @@ def test_pictures_of_earlier_predictions_are_told(workdir, tmp_path, capsys):
     assert "earlier predictions" not in capsys.readouterr().out
     (tmp_path / "b.png").unlink()
     run(workdir, tmp_path)
-    told = f"3 pictures of earlier predictions, as {output}/colour/b.png"
+    told = f"3 files of earlier predictions, as {output}/colour/b.png"
     assert told in capsys.readouterr().out
+
+
+def test_an_archive_of_an_earlier_prediction_is_told(workdir, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels((32, 32))).save(tmp_path / "in/a.png")
+    out = run(workdir, tmp_path / "in", output=str(tmp_path / "out"))
+    (out / "voc2012.tar.gz").touch()
+    run(workdir, tmp_path / "in", output=str(out))
+    assert f"1 files of earlier predictions, as {out}/voc2012" in capsys.readouterr().out
+
+
+def test_files_of_others_are_not_replaced(workdir, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels((32, 32))).save(tmp_path / "in/a.png")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/predicted.txt").write_text("sunshine\n")
+    (tmp_path / "own/index").touch()
+    with pytest.raises(ConfigError, match=r"own holds predicted\.txt, index, which are not of an"):
+        run(workdir, tmp_path / "in", output=str(tmp_path / "own"))
+    assert (tmp_path / "own/predicted.txt").read_text() == "sunshine\n"
+    with pytest.raises(ConfigError, match=r"predict\.output=/proc/x cannot be a folder"):
+        run(workdir, tmp_path / "in", output="/proc/x")
+
+
+def test_an_interrupted_prediction_leaves_whole_pictures_and_says_so(
+    workdir, tmp_path, monkeypatch
+):
+    for name in "ab":
+        Image.fromarray(pixels((32, 32))).save(tmp_path / f"{name}.png")
+    save = Image.Image.save
+
+    def interrupt(picture, path, **options):
+        save(picture, path, **options)
+        if path.parent.name == "colour":
+            path.write_bytes(path.read_bytes()[:20])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(workdir, tmp_path)
+    monkeypatch.undo()
+    output = workdir / "predictions" / tmp_path.name
+    found = sorted(path.relative_to(output).as_posix() for path in output.rglob("*.*"))
+    assert found == ["index/a.png", "legend.png", "predicted.txt"]
+    assert "checkpoint 2\nunfinished: " in (output / "predicted.txt").read_text()
+    run(workdir, tmp_path)
+    assert "unfinished" not in (output / "predicted.txt").read_text()
+
+
+def test_a_picture_that_would_be_a_folder_is_refused(workdir, tmp_path):
+    for name in ("x.jpg", "x.png/y.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels((32, 32))).save(tmp_path / name)
+    with pytest.raises(data.DataError, match=r"of 'x' would be 'x\.png', .* of 'x\.png/y': rename"):
+        run(workdir, tmp_path)
 
 
 def test_folders_of_one_name_are_not_mixed(workdir, tmp_path):

@@ -37,7 +37,8 @@ def test_voc(tmp_path):
     submission = Submission("voc2012", tmp_path, VOC)
     classes = np.arange(21).reshape(3, 7)
     submission.add("2008_000006", classes)
-    submission.close()
+    packed = submission.folder / "results/VOC2012/Segmentation/comp6_test_cls/2008_000006.png"
+    assert submission.close() == {tmp_path / "voc2012.tar.gz", packed}
     with tarfile.open(tmp_path / "voc2012.tar.gz") as archive:
         (name,) = archive.getnames()
         assert name == "results/VOC2012/Segmentation/comp6_test_cls/2008_000006.png"
@@ -70,6 +71,8 @@ def test_names_are_looked_at_before_any_prediction(tmp_path):
         submission.check(["2008_000006", "notes"])
     with pytest.raises(DataError, match="b/2008_000006: another image has"):
         submission.check(["a/2008_000006", "b/2008_000006"])
+    with pytest.raises(DataError, match=r"2008_000006\.png: another image has"):
+        submission.check(["2008_000006.jpg", "2008_000006.png"])
     submission.add("2008_000006", np.zeros((2, 2), int))
 
 

@@ -65,8 +65,7 @@ def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair[Pat
     if images == masks:
         raise DataError(f"config.data.images and config.data.masks are both {images!r}.")
 
-    mask_files = _match(root, masks, split)
-    image_files = _match(root, images, split, excluded=mask_files.values())
+    image_files, mask_files = find(root, images, masks, split)
     foreign = [
         repr(str(path))  # can be printed, unlike the path itself
         for files in (image_files, mask_files)
@@ -88,6 +87,18 @@ def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair[Pat
     if problems:
         raise DataError(f"{root}, split {split!r}: " + "; ".join(problems) + ".")
     return [Pair(key, image_files[key], mask_files[key]) for key in sorted(image_files)]
+
+
+def find(
+    root: Path, images: str, masks: str, split: str
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The images and the masks of one split by their ids, paired or not; see `scan`.
+
+    Raises:
+      DataError: a folder is missing, nothing matches, or two files share an id.
+    """
+    mask_files = _match(root, masks, split)
+    return _match(root, images, split, excluded=mask_files.values()), mask_files
 
 
 def list_images(folder: str | Path) -> tuple[list[Path], list[Path]]:
@@ -145,15 +156,18 @@ def _match(root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()) 
 
 def _files(folder: Path) -> list[Path]:
     """All files below a folder that are not hidden; follows links, which data sets often are, but
-    enters no folder twice.
+    enters no folder twice: each by its own name, or else by the first of its links.
     """
-    paths, entered = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        folders[:] = (name for name in folders if not name.startswith("."))
-        paths += [Path(parent, name) for name in names if not name.startswith(".")]
+    paths, entered, waiting = [], set(), [folder]
+    for start in waiting:  # which grows
+        for parent, folders, names in os.walk(start):
+            real = os.path.realpath(parent)
+            if real in entered:
+                folders.clear()
+                continue
+            entered.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            inside = (Path(parent, name) for name in folders)
+            waiting += [path for path in inside if path.is_symlink()]
+            paths += [Path(parent, name) for name in names if not name.startswith(".")]
     return paths

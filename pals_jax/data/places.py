@@ -1,54 +1,36 @@
-"""Where images lie, which tells whether two splits or data sets share some."""
+"""What tells an image from all others, and so whether two splits or data sets share some."""
 
-import functools
-import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from ml_collections import ConfigDict
+from pals_jax.data.catalog import CATALOG, dataset_info
+from pals_jax.data.errors import DataError
+from pals_jax.data.folder import find
 
-from pals_jax.data.catalog import CATALOG
-from pals_jax.data.folder import EXTENSIONS
 
-
-def places(config: ConfigDict, split: str, ids: Sequence[str]) -> dict[str, str]:
-    """The ids of a split by where their images lie, without extension, by whatever way folders and
-    files are named. Those of a benchmark, which has ids of its own, need no folder; of a data set
-    that is not in the catalogue nothing is known.
+def places(config: Any, split: str, ids: Iterable[str]) -> dict[str, tuple]:
+    """What tells each image of a split from others: of a folder, its file on the disk, by whatever
+    names and links; of a benchmark, its id there. A copy of a file is another.
 
     Args:
       config: the section `data` of a configuration.
       split: in which the images are.
       ids: of the images.
+
+    Returns:
+      The place of each id; without those whose files are gone, or of data that are not in the
+      catalogue.
     """
     if config.name not in CATALOG:
         return {}
-    if not (pattern := CATALOG[config.name].images):
-        benchmark = config.name.removesuffix("_coarse")  # whose images are those of the fine labels
-        return {f"{benchmark}/{key}": key for key in ids}
-    pattern = config.images or pattern
-    # Where the pattern ends with the id, that holds the extension.
-    has_extension = re.search(rf"(\{{id\}}|\.\*|\.(?i:{EXTENSIONS}))$", pattern)
-    root, real = Path(config.root).expanduser(), functools.cache(os.path.realpath)
-
-    def named(path: str) -> str:
-        return re.sub(rf"\.(\*|(?i:{EXTENSIONS}))$", "", path) if has_extension else path
-
-    @functools.cache
-    def links(folder: str) -> dict[str, str]:
-        """Where the files of a folder lie that are links."""
-        entries = os.scandir(folder) if Path(folder).is_dir() else ()
-        return {
-            named(entry.path): named(os.path.realpath(entry.path))
-            for entry in entries
-            if entry.is_symlink() and not entry.is_dir()
-        }
-
-    found = {}
-    for key in ids:
-        path = root / pattern.replace("{split}", split).replace("{id}", key)
-        folder = real(path.parent)
-        place = named(f"{folder}/{path.name}")
-        found[links(folder).get(place, place)] = key
-    return found
+    info = dataset_info(config)
+    if not info.images:
+        benchmark = info.name.removesuffix("_coarse")  # whose images are those of the fine labels
+        return {key: (benchmark, key) for key in ids}
+    try:
+        files, _ = find(Path(config.root).expanduser(), info.images, info.masks, split)
+    except (DataError, OSError):
+        return {}
+    status = {key: files[key].stat() for key in ids if key in files}
+    return {key: (found.st_dev, found.st_ino) for key, found in status.items()}

@@ -7,7 +7,7 @@ from typing import Any
 from pals_jax.data.catalog import dataset_info
 from pals_jax.data.errors import DataError
 from pals_jax.data.source import Source, open_split
-from pals_jax.data.subsets import is_drawn, names_ids, select, split_dev
+from pals_jax.data.subsets import is_drawn, names_ids, require_list, select, split_dev
 
 DEV = "dev"
 
@@ -21,6 +21,9 @@ def open_training(config: Any) -> Source:
     Raises:
       DataError: see `open_split`, `select` and `split_dev`.
     """
+    for field in ("subset", "dev"):  # before archives are asked for and read
+        with _naming(f"config.data.{field}"):
+            require_list(config[field], config.name)
     source = open_split(config, config.train_split)
     train, dev = _split_dev(source, config)
     with _naming("config.data.subset"):

@@ -7,8 +7,8 @@ the ids come nor on a library's random generator: ids are ordered by a keyed has
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from pals_jax.data.errors import DataError, some
 from pals_jax.data.folder import EXTENSIONS
@@ -71,9 +71,9 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
         "0.1" — a fraction in (0, 1], by `nested_subset`;
         "prefix:0006R0" — ids that begin so;
         "voc_classic/92", "cityscapes/1_16", … — a list of the field, which comes with the package;
-        "list.txt" — a text file with one id a line; lines that begin with # are skipped. Of
-        `image_path mask_path` lines the first counts: a path names the id that it ends with,
-        extension aside, and a bare name the one id that ends with it.
+        "list.txt" — a text file with one id a line, or an image and its mask; lines that begin
+        with # are skipped. A path names the id that it ends with, extension aside, and a bare
+        name the one id that ends with it; masks have the name of the image in their path.
       seed: for fractions.
       held_out: ids that a list may not name.
 
@@ -101,6 +101,28 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
     if not chosen:
         raise DataError(f"the subset {spec!r} selects none of {len(ids)} ids: {some(sorted(ids))}.")
     return sorted(chosen)
+
+
+def require_list(spec: str, name: str) -> None:
+    """Looks whether the list of a subset specification is there, before any data is.
+
+    Args:
+      spec: as in `select`; other than lists pass.
+      name: of the data set.
+
+    Raises:
+      DataError: there is no such list, or it is one of the field of another data set.
+    """
+    if not names_ids(spec):
+        return
+    path = _list_file(spec)
+    if is_list(spec):
+        if not path.is_file():
+            raise DataError(f"the list of ids {path} cannot be read (there is no such file).")
+        return
+    owner = spec.split("/")[0]
+    if not name.startswith((owner.split("_")[0], "segmentation_folder")):
+        raise DataError(f"the list {spec} is of {_OF[owner]}, config.data.name is {name!r}.")
 
 
 def shipped(name: str) -> list[str]:
@@ -196,57 +218,80 @@ def _listed(ids: Sequence[str], spec: str) -> list[str]:
         raise DataError(f"the list of ids {path} cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise DataError(f"the list of ids {path} is not text in UTF-8: save it as such.") from None
-    known, ending_with = set(ids), defaultdict(list)
-    for key in ids:
-        for tail in _tails(key):
-            ending_with[tail].append(key)
-
-    def named_by(name: str) -> list[str]:
-        path = PurePosixPath(name)
-        if not path.name:  # "." and "/", as from `find`
-            return []
-        stem = str(path.with_suffix("")).removesuffix(_FILE_SUFFIX)
-        ends = [tail for tail in (*_tails(name), *_tails(stem)) if tail in known]
-        return ends[:1] or ending_with[name] or ending_with[stem]
-
-    # Of names with a space in them.
-    first_words = {tail.split()[0] for tail in ending_with if len(tail.split()) > 1}
-
-    def named_by_line(line: str) -> list[str]:
-        whole = [key for key in named_by(line) if any(map(str.isspace, key))]
-        if line in known or whole:
-            return [line] if line in known else whole
-        first, *others = line.split()
-        found = named_by(first)
-        # What else stands on the line may be the mask, which is named like its image, or a note.
-        if any(named_by(word) not in ([], found) for word in others):
-            return []
-        if not others or _IMAGE.search(first):
-            return found
-        # An unknown name with a space in it, as "scan 2.jpg", begins with that of another image.
-        begins = (PurePosixPath(first).name, *(PurePosixPath(key).name for key in found))
-        files = [word for word in others if _IMAGE.search(word) and "/" not in word]
-        if first_words & {*begins} or not all(word.startswith(begins) for word in files):
-            return []
-        return found
-
+    names = _Names(ids)
     chosen, unknown = set(), []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        if line.startswith("#") and line not in known:
+    for line in filter(None, map(str.strip, text.split("\n"))):
+        if line.startswith("#") and line not in names.known:
             continue
-        candidates = named_by_line(line)
+        candidates = names.of_line(line)
         if len(candidates) == 1:
-            chosen.add(candidates[0])
+            chosen |= candidates
         else:
             unknown.append(line)
     if unknown:
         owner = "" if is_list(spec) else f"The list is of {_OF[spec.split('/')[0]]}. "
         raise DataError(
             f"{spec}: {len(unknown)} of its lines name none of the {len(ids)} images to choose "
-            f"from, several, or a part of a name. {owner}They are {', '.join(unknown)}. There are "
-            f"{some(sorted(ids))}."
+            "from, several, or an image with the mask of another: a line is an id, or an image and "
+            f"its mask, which has the same name in its path. {owner}They are "
+            f"{', '.join(unknown)}. There are {some(sorted(ids))}."
         )
     return list(chosen)
+
+
+class _Names:
+    """Which ids the lines of a list name.
+
+    Attributes:
+      known: all ids.
+    """
+
+    def __init__(self, ids: Iterable[str]):
+        self.known = set(ids)
+        self._ending_with: dict[str, set[str]] = defaultdict(set)
+        for key in ids:
+            for tail in _tails(key):
+                self._ending_with[tail].add(key)
+
+    def of_line(self, line: str) -> set[str]:
+        """The ids that a line may stand for: as a path that may hold spaces, and as two of them,
+        the image and its mask, parted at any of the spaces.
+        """
+        if line in self.known:
+            return {line}
+        found, doubtful = set(), False
+        for space in re.finditer(r"\s+", line):
+            image, mask = line[: space.start()], line[space.end() :]
+            ids = self._of_path(image)
+            if len(ids) == 1 and self._is_mask(mask, *ids):
+                found |= ids
+            else:  # a path with a space, perhaps, but none of which the first part is an image
+                doubtful |= bool(_IMAGE.search(image)) or (bool(ids) and "/" in mask)
+        whole = self._of_path(line)
+        return found if found or doubtful else whole
+
+    def _of_path(self, path: str) -> set[str]:
+        """The ids that a path may stand for: the one that it is, those that end with it, or else
+        the longest that it ends with; the extension of an image aside.
+        """
+        path = path.removeprefix("./")
+        forms = dict.fromkeys([path, _IMAGE.sub("", path).removesuffix(_FILE_SUFFIX)])
+        for form in forms:
+            if form in self.known:
+                return {form}
+        for form in forms:
+            if form in self._ending_with:
+                return self._ending_with[form]
+        tails = [tail for form in forms for tail in _tails(form) if tail in self.known]
+        return set(tails[:1])
+
+    def _is_mask(self, path: str, key: str) -> bool:
+        """Whether a path may be that of the mask of an image: its file or a folder has the name of
+        the image, whatever is joined to that by "_", "-" or ".", and it is not another's.
+        """
+        name = re.escape(key.rpartition("/")[2])
+        named = re.search(rf"(^|[/_.-]){name}($|[/_.-])", path)
+        return bool(named) and (not (others := self._of_path(path)) or key in others)
 
 
 def _tails(path: str) -> list[str]:

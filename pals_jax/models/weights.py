@@ -52,6 +52,15 @@ _SHOWN = 20  # names on each side of a mismatch
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.(pth|safetensors)$")
 
 
+# Of torchvision, its first weights of each.
+_FILES = (
+    "resnet18-f37072fd.pth",
+    "resnet34-b627a593.pth",
+    "resnet50-0676ba61.pth",
+    "resnet101-63fe2227.pth",
+)
+
+
 def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a state dict by name.
 
@@ -62,9 +71,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
       WeightsError: the file cannot be read, is cut off or damaged, or is of another kind.
     """
     if not path.is_file():
+        found = "this is a folder, not a file" if path.is_dir() else "there is no such file"
         raise WeightsError(
-            f"{path}: there is no such file of weights. Download it first; those of torchvision "
-            "lie below https://download.pytorch.org/models/"
+            f"{path}: {found} of weights. Download it first; those of torchvision, "
+            f"{', '.join(_FILES)}, lie below https://download.pytorch.org/models/"
         )
     if path.suffix not in (".pth", ".pt", ".safetensors"):
         raise WeightsError(f"{path}: weights are a .pth or a .safetensors file")
@@ -245,9 +255,12 @@ def _check_same(
     ]
     not_numbers = [n for n in sorted(given) if not np.issubdtype(_kind(given[n]), np.floating)]
     if only_given or only_wanted or shapes:
-        layouts = [_layout({n: array.shape for n, array in given.items()}), _layout(wanted)]
+        whole = bool(given.get(_STEM, np.zeros(())).shape)  # else the width is not known
+        layouts = [_layout({n: array.shape for n, array in given.items()}), _layout(wanted, whole)]
         what = "does not fit the backbone, though its stages are the same"
-        if layouts[0] != layouts[1]:
+        if not any(name.startswith("layer") for name in given):
+            what = "holds no ResNet with torchvision's names, as layer1.0.conv1.weight"
+        elif layouts[0] != layouts[1]:
             what = (
                 f"is of another network than config.model.name and config.model.width: its stages "
                 f"have {layouts[0]}, those of the backbone {layouts[1]}{_named_after(layouts[0])}"
@@ -266,13 +279,14 @@ def _check_same(
         )
 
 
-def _layout(shapes: dict[str, tuple[int, ...]]) -> str:
+def _layout(shapes: dict[str, tuple[int, ...]], with_width: bool = True) -> str:
     """The blocks of each stage and the width, as "3, 4, 6, 3 bottleneck blocks of width 64"."""
     found = [re.match(r"layer(\d)\.(\d+)\.", name) for name in shapes]
     stages = collections.Counter(stage for stage, _ in {m.groups() for m in found if m})
-    blocks = ", ".join(str(stages[stage]) for stage in sorted(stages)) or "no"
+    blocks = ", ".join(str(stages[stage]) for stage in sorted(stages))
     kind = "bottleneck " if "layer1.0.conv3.weight" in shapes else ""
-    width = f" of width {stem[0]}" if (stem := shapes.get(_STEM)) else ""
+    stem = shapes.get(_STEM) if with_width else None
+    width = f" of width {stem[0]}" if stem else ""
     return f"{blocks} {kind}blocks{width}"
 
 

@@ -145,6 +145,15 @@ def test_a_link_to_the_folder_itself_is_not_followed_for_ever(tree):
     assert list_images(root) == ([root / "a.png"], [])
 
 
+def test_a_folder_keeps_its_name_whatever_links_to_it(tree):
+    """Also where the link comes first by its name, and by its place in the tree."""
+    root = tree("c1/a.png", "b/c2/a.png")
+    (root / "a").symlink_to(root / "c1")
+    (root / "b/a").symlink_to(root / "c1")
+    (root / "a2").symlink_to(root / "b/c2")
+    assert list_images(root) == ([root / "b/c2/a.png", root / "c1/a.png"], [])
+
+
 def test_a_folder_without_images_says_what_is_there(tree):
     with pytest.raises(DataError, match=r"holds no image; there is: notes\.txt"):
         list_images(tree("notes.txt"))

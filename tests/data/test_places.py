@@ -1,34 +1,67 @@
+import pytest
+
 from pals_jax import config as configs
 from pals_jax import data
 
 
-def test_what_tells_images_apart(tmp_path):
-    def places(ids, split="train", **fields):
+@pytest.fixture
+def places(tmp_path):
+    """What tells images apart; those of a folder lie below tmp_path, with one mask for all."""
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/0.png").touch()
+
+    def of(ids, split="train", **fields):
         config = configs.default_config().data
         config.update({"name": "segmentation_folder", "root": str(tmp_path), **fields})
-        return list(data.places(config, split, ids))
+        config.update({"classes": ("a", "b"), "masks": "masks/{id}.png"})
+        return data.places(config, split, ids)
 
-    assert places(["a.1", "a.2"], images="x/{id}") == [f"{tmp_path}/x/a.1", f"{tmp_path}/x/a.2"]
-    assert places(["a.1"], images="x/{id}.*") == places(["x/a.1"], images="{id}.jpg")
-    assert places(["a.png"], images="x/{id}") == places(["a"], images="x/{id}.*")
-    assert places(["a"], images="{split}_{id}.png") == [f"{tmp_path}/train_a"]
+    return of
+
+
+def test_a_benchmark_has_ids_of_its_own(places):
     assert places(["a"], name="cityscapes") == places(["a"], name="cityscapes_coarse", root="b")
-    assert places(["a"], name="of iterators") == []
-    extensions = (places(["a"], kind, images="x/{id}.{split}") for kind in ("png", "bmp"))
-    assert len({*map(tuple, extensions)}) == 2
+    assert places(["a"], name="cityscapes") != places(["a"], name="voc2012")
+    assert places(["a"], name="of iterators") == {}
 
 
-def test_links_lie_where_their_files_do(tmp_path):
-    for folder in ("pool", "train", "val"):
-        (tmp_path / folder).mkdir()
-    for name in "ab":
-        (tmp_path / f"pool/{name}.png").write_bytes(b"")
+@pytest.mark.parametrize("images", ["{split}/{id}.png", "{split}/{id}.*", "{split}/{id}"])
+def test_a_file_is_the_same_by_whatever_name(places, tmp_path, images):
+    for name in ("pool/a.png", "pool/a.jpg", "pool/b.png", "train/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "val").mkdir()
     (tmp_path / "train/0.png").symlink_to(tmp_path / "pool/a.png")
     (tmp_path / "train/1.png").symlink_to("0.png")
     (tmp_path / "val/0.png").symlink_to(tmp_path / "pool/b.png")
+    (tmp_path / "val/x.png").hardlink_to(tmp_path / "pool/a.png")
+    (tmp_path / "val/y.png").symlink_to(tmp_path / "pool/a.jpg")
+    end = ".png" * images.endswith("{id}")
+
+    def place(split, name):
+        return places([name + end], split, images=images)[name + end]
+
+    assert place("train", "0") == place("train", "1") == place("val", "x")
+    assert (
+        len({place("train", "0"), place("train", "2"), place("val", "0"), place("val", "y")}) == 4
+    )
+
+
+def test_beside_its_mask_an_image_is_told_from_it(tmp_path):
+    """One mask for two images, each in another folder beside them."""
+    for name in ("train/0.jpg", "val/1.jpg", "empty.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("train/0.png", "val/1.png"):
+        (tmp_path / name).symlink_to(tmp_path / "empty.png")
     config = configs.default_config().data
     config.update({"name": "segmentation_folder", "root": str(tmp_path)})
-    for config.images in ("{split}/{id}.png", "{split}/{id}.*"):
-        assert data.places(config, "train", ["0"]) == {f"{tmp_path}/pool/a": "0"}
-        assert data.places(config, "train", ["1"]) == {f"{tmp_path}/pool/a": "1"}
-        assert data.places(config, "val", ["0"]) == {f"{tmp_path}/pool/b": "0"}
+    config.update({"classes": ("a", "b"), "masks": "{split}/{id}.png"})
+    config.update({"images": "{split}/{id}.*"})
+    (train,) = data.places(config, "train", ["0"]).values()
+    assert data.places(config, "val", ["1"])["1"] != train
+
+
+def test_files_that_are_gone_have_no_place(places, tmp_path):
+    assert places(["0"], images="gone/{id}.png") == {}
+    assert places(["1"], images="masks/{id}.*") == {}

@@ -1,6 +1,7 @@
 import pytest
 
 from pals_jax import data
+from pals_jax.config import default_config
 from pals_jax.data.read_ahead import read_ahead
 
 
@@ -71,3 +72,22 @@ def test_read_ahead_keeps_the_order_and_passes_errors_on():
     unreadable = []
     assert [e["id"] for e in read_ahead(Numbers(), unreadable)] == [*range(25), *range(26, 30)]
     assert [str(error) for error in unreadable] == ["25 is broken"]
+
+
+@pytest.mark.parametrize(
+    ("field", "spec", "told"),
+    [
+        (
+            "subset",
+            "cityscapes/1_15",
+            r"config\.data\.subset: there is no list 'cityscapes/1_15', on",
+        ),
+        ("subset", "voc_classic/92", r"subset: the list voc_classic/92 is of VOC 2012 train, "),
+        ("dev", "gone.txt", r"config\.data\.dev: the list of ids gone\.txt cannot be read"),
+    ],
+)
+def test_a_list_is_looked_at_before_archives_are_asked_for(field, spec, told):
+    config = default_config().data
+    config.update({"name": "cityscapes", field: spec})
+    with pytest.raises(data.DataError, match=told):
+        data.open_training(config)

@@ -80,9 +80,13 @@ def test_a_list_may_hold_comments_and_masks_but_one_id_a_line(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("# chosen\ndrivea/001 masks/drivea/001.png\n")
     assert select(IDS, str(path), 0) == ["drivea/001"]
-    for notes in ("-1", "0.95", "2024.05.01 checked", "# J.Smith", "001_label.png", "m/x.png"):
-        path.write_text(f"drivea/001 {notes}\n")
+    for mask in ("001_label.png", "m/001.png", "m/x_001.png", "m/001/mask.png"):
+        path.write_text(f"drivea/001 {mask}\n")
         assert select(IDS, str(path), 0) == ["drivea/001"]
+    for other in ("-1", "checked", "# J.Smith", "m/x.png", "m/1001.png", "drivea/002_label.png"):
+        path.write_text(f"drivea/001 {other}\n")
+        with pytest.raises(DataError, match="an image with the mask of another"):
+            select(IDS, str(path), 0)
     path.write_text("drivea/001 drivea/002\n")
     with pytest.raises(DataError, match=r"several.*drivea/001 drivea/002"):
         select(IDS, str(path), 0)
@@ -153,6 +157,48 @@ def test_a_name_with_a_space_is_not_cut_at_it(tmp_path, line):
     path = tmp_path / "list.txt"
     path.write_text(line + "\n")
     assert select(["scan", "scan 2", "scan 3"], str(path), 0) == ["scan 2"]
+
+
+@pytest.mark.parametrize(
+    ("line", "ids"),
+    [
+        ("images/scan 2.jpg masks/scan 3.png", ["scan 2", "scan 3"]),
+        ("x.jpg masks/scan 2.png", ["x", "scan 2"]),
+        ("b.jpg m/a b.png", ["a b", "b", "a"]),
+        ("images/2.jpg masks/scan 2.png", ["2", "scan 2"]),
+        ("images/2 masks/scan 2", ["2", "scan 2"]),
+        ("my photos/c.jpg", ["my", "x"]),
+        ("d/my photo 1 d2/my photo 1", ["my"]),
+        ("img/a.jpg masks/b_mask.png", ["a", "b"]),
+        ("a.jpg masks/c.png", ["a", "b"]),
+        ("v1.3", ["v1", "v1.2"]),
+        ("2021.05.04", ["2021.05", "2021.05.03"]),
+        ("scan copy", ["scan"]),
+        ("scan (scan)", ["scan"]),
+    ],
+)
+def test_a_line_selects_no_other_image_than_it_names(tmp_path, line, ids):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n")
+    with pytest.raises(DataError, match="1 of its lines name none of"):
+        select(ids, str(path), 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "ids", "found"),
+    [
+        ("a.1", ["a", "x/a.1"], "x/a.1"),
+        ("x/1.jpg", ["1", "a/x/1"], "a/x/1"),
+        ("my photos/c.jpg", ["c", "photos"], "c"),
+        ("my photos/c.jpg my masks/c.png", ["c", "my", "photos/c"], "c"),
+        ("a\u2028b", ["a", "b", "a\u2028b"], "a\u2028b"),
+        ("./scan 2.jpg ./m/scan 2_mask.png", ["scan", "2", "scan 2"], "scan 2"),
+    ],
+)
+def test_a_line_selects_what_it_names_most_exactly(tmp_path, line, ids, found):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n", encoding="utf-8")
+    assert select(ids, str(path), 0) == [found]
 
 
 @pytest.mark.parametrize(

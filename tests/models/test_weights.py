@@ -151,7 +151,7 @@ def test_another_network_is_refused_with_both_sides(published, name, options, me
 @pytest.mark.parametrize("names", [[], ["features.0.weight"], ["conv1.weight"]])
 def test_files_that_are_no_resnet_are_refused_with_both_sides(tmp_path, names):
     save_file({name: np.zeros((), np.float32) for name in names}, tmp_path / "vgg.safetensors")
-    expected = r"is of another network .* have no blocks, those .* 2, 2, 2, 2 blocks of width 4\n"
+    expected = r"holds no ResNet with torchvision's names, as layer1\.0\.conv1\.weight\n"
     with pytest.raises(WeightsError, match=expected):
         weights.load_backbone(tmp_path / "vgg.safetensors", *parts())
 
