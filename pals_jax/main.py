@@ -33,7 +33,10 @@ _GOING_ON = {
 _EXPLAINED = (ConfigError, OptionError, DataError, WeightsError, CheckpointError, NonFiniteError)
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "What to run. Other modes than train use that of the work directory by default."
+    "config",
+    None,
+    "What to run, as configs/demo.py; --config.FIELD=VALUE sets one of the fields in "
+    "pals_jax/config.py. Other modes than train use that of the work directory by default.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.")
 _MODE = flags.DEFINE_enum("mode", "train", list(_MODES), "What to do.")

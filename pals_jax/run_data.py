@@ -64,6 +64,7 @@ def open_data(config: ConfigDict) -> RunData:
     _check_apart(train, evaluation, config)
     require_labels(f"config.data.train_split = {config.data.train_split!r}", train, dataset.ignore)
     dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()
+    _tell_padding(train.sizes, tuple(config.data.crop_size))
     augmentation = data.Augmentation(
         crop=tuple(config.data.crop_size),
         ignore=dataset.ignore,
@@ -99,6 +100,17 @@ def _check_apart(train: data.Source, evaluation: data.Source, config: ConfigDict
             f"config.eval.split = {split!r}: {len(shared)} of its {len(evaluation)} images are in "
             f"config.data.train_split = {train_split!r}, as {shared[0]!r}: train on another split, "
             "or report on another. Of a folder, they are the same files, perhaps through a link"
+        )
+
+
+def _tell_padding(sizes: Sequence[tuple[int, int]], crop: tuple[int, int]) -> None:
+    """Tells where crops reach beyond all images, which is allowed and seldom meant."""
+    largest = (max(height for height, _ in sizes), max(width for _, width in sizes))
+    if crop[0] > largest[0] or crop[1] > largest[1]:
+        print(
+            f"crops of {crop[0]}×{crop[1]} (config.data.crop_size) reach beyond the images, which "
+            f"are at most {largest[0]} high and {largest[1]} wide: the rest has no label",
+            flush=True,
         )
 
 

@@ -125,6 +125,23 @@ def test_a_split_that_is_a_link_to_the_training_is_refused_as_evaluation(tmp_pat
         run_data.open_data(configs.resolve(config))
 
 
+def test_crops_that_reach_beyond_all_images_are_told(tmp_path, capsys):
+    for split in ("train", "val"):
+        for kind, size in (("images", (8, 24, 3)), ("masks", (8, 24))):
+            (tmp_path / kind / split).mkdir(parents=True)
+            picture = Image.fromarray(np.zeros(size, np.uint8))
+            picture.save(tmp_path / kind / split / "a.png")
+    config = configs.default_config()
+    config.data.update(name="segmentation_folder", root=str(tmp_path), classes=("a", "b"))
+    config.data.update(data_dir=str(tmp_path / "prepared"), crop_size=(16, 16), workers=0)
+    config.batch_size = 1
+    run_data.open_data(configs.resolve(config)).close()
+    assert (
+        "crops of 16×16 (config.data.crop_size) reach beyond the images, which are at most 8"
+        in (capsys.readouterr().out)
+    )
+
+
 def test_one_folder_for_all_splits_is_refused_as_evaluation():
     config = configs.default_config()
     config.data.update(name="segmentation_folder", root="x", classes=("a", "b"))

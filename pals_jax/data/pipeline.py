@@ -57,7 +57,8 @@ class TrainBatches(Iterator[Batch]):
             .repeat()
             .random_map(partial(augment, options=augmentation))
         )
-        self._batches = views.batch(batch_size)
+        # Endless, so nothing remains; grain counts batches of 1 as one too many where it looks.
+        self._batches = views.batch(batch_size, drop_remainder=True)
         self._iterator: Any = None
         self._start(0)
 

@@ -190,7 +190,8 @@ def _fraction(spec: str, total: int) -> float:
     if 1 < fraction < float("inf"):
         hint = ""
         if fraction > total:
-            hint = f"; there are {total} images: leave it empty for all of them"
+            percent = f"; {spec} % is {fraction / 100:.4g}" if fraction < 100 else ""
+            hint = f"{percent}; there are {total} images: leave it empty for all of them"
         elif fraction.is_integer():
             hint = f"; for {spec} of {total} images give {fraction / total:.4g}"
         raise DataError(f"a subset is a fraction in (0, 1], got {spec}{hint}.")

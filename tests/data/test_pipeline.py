@@ -64,6 +64,12 @@ def test_batches_run_across_the_end_of_an_epoch(batches):
     assert len(set(keys[:5])) == 5
 
 
+def test_batches_of_one_image(batches):
+    keys = drawn(batches(n=3, batch_size=1), 6)
+    assert sorted(keys[:3]) == sorted(keys[3:])
+    assert len(set(keys)) == 3
+
+
 def test_fewer_images_than_a_batch_are_enough(batches):
     (batch,) = take(batches(n=2, batch_size=6), 1)
     assert sorted(batch["id"].tolist()) == ["id0"] * 3 + ["id1"] * 3

@@ -70,7 +70,7 @@ def test_a_fraction_is_the_nested_subset_sorted():
 def test_a_count_is_explained():
     with pytest.raises(DataError, match=r"for 5 of 20 images give 0\.25"):
         select(IDS, "5", 0)
-    with pytest.raises(DataError, match="there are 20 images: leave it empty"):
+    with pytest.raises(DataError, match=r"21 % is 0\.21; there are 20 images: leave it empty"):
         select(IDS, "21", 0)
     with pytest.raises(DataError, match=r"must lie in \(0, 1\], got inf"):
         select(IDS, "inf", 0)

@@ -153,6 +153,14 @@ def _find_sbd(root: Path) -> Path:
     raise DataError(f"{root} holds none of the masks that trainaug adds to VOC. {INSTRUCTIONS}")
 
 
+def _files(source: Path, pattern: re.Pattern[str]) -> dict[str, File]:
+    """As `list_files`, whose error is followed by what to download."""
+    try:
+        return list_files(source, pattern)
+    except DataError as error:
+        raise DataError(f"{error} {INSTRUCTIONS}") from None
+
+
 def _stamped(source: Path, pattern: re.Pattern[str]) -> Iterable[Path]:
     """The archive, or the files of a folder that may be read."""
     if source.is_file():
@@ -165,15 +173,13 @@ class _Voc:
 
     def __init__(self, source: Path):
         self.source = source
-        files = list_files(source, _OF_VOC)
+        files = _files(source, _OF_VOC)
         self.images = _by_id(files, re.compile(r"(?:^|/)JPEGImages/(\w+)\.jpg$"))
         self.masks = _by_id(files, re.compile(r"(?:^|/)SegmentationClass/(\w+)\.png$"))
         lists = _by_id(files, re.compile(r"ImageSets/Segmentation/(\w+)\.txt$"))
-        if not {"train", "val", "trainval"} <= lists.keys():
-            raise DataError(
-                f"{source} lacks ImageSets/Segmentation/train.txt, val.txt or trainval.txt. "
-                f"{INSTRUCTIONS}"
-            )
+        if missing := sorted({"train", "val", "trainval"} - lists.keys()):
+            names = ", ".join(f"{name}.txt" for name in missing)
+            raise DataError(f"{source} lacks {names} of ImageSets/Segmentation. {INSTRUCTIONS}")
         self.ids = {name: _words(file) for name, file in lists.items()}
 
     def split(self, name: str) -> list[Pair[File]]:
@@ -184,7 +190,7 @@ class _Voc:
         """The pairs of trainaug: the masks of VOC train, and those of SBD for the others."""
         if shared := sorted(set(ids) & set(self.ids["val"])):
             raise DataError(f"{len(shared)} ids of trainaug are in VOC val: {', '.join(shared)}.")
-        files = list_files(source, _OF_SBD)
+        files = _files(source, _OF_SBD)
         if any("SegmentationObject/" in name for name in files):
             raise DataError(
                 f"{source} holds SegmentationObject, as VOC 2012 itself: it must hold the masks of "
