@@ -2,9 +2,10 @@
 
 import errno
 
+_ROOM = "make room for --workdir, config.data.data_dir, config.predict.output and temporary files"
 _MENDABLE = {
-    errno.ENOSPC: "make room for --workdir, config.data.data_dir and temporary files",
-    errno.EDQUOT: "make room for --workdir, config.data.data_dir and temporary files",
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
     errno.EACCES: "let it be read and written, or take another folder",
     errno.EPERM: "let it be read and written, or take another folder",
     errno.EROFS: "let it be written to, or take another folder",

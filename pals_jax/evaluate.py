@@ -246,9 +246,9 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
     trained, asked, split = configs.load(saved).data, config.data, config.eval.split
     if split == trained.train_split:  # said by its name
         return
-    known = set(data.places(trained, trained.train_split, listed.read_text().split("\n")).values())
+    known = data.places(trained, trained.train_split, listed.read_text().split("\n"))
     places = data.places(asked, asked.train_split if split == data.DEV else split, ids)
-    if seen := sorted(key for key, place in places.items() if place in known):
+    if seen := sorted({places[place] for place in places.keys() & known.keys()}):
         raise data.DataError(
             f"config.eval.split = {split!r}: {len(seen)} of its {len(ids)} images were trained on, "
             f"as {seen[0]!r}: see {listed}. Evaluate on others, or, with "

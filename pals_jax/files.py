@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,22 @@ def write_atomically(path: Path, text: str) -> None:
 
     A file that holds the text already is left alone.
     """
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return
-    with replacing(path, path.name + ".tmp") as replacement:
-        replacement.write_text(text)
+    with replacing(path) as written:
+        written.write_text(text)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, name: str) -> Iterator[Path]:
-    """Gives a file beside `path`, of another name, which becomes `path` once it is written."""
-    replacement = path.with_name(name)
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a file beside `path`, of this process alone, that becomes `path` once it is written."""
+    # Short, since names may be as long as file systems take.
+    written = path.with_name(f".incomplete-{os.getpid()}{path.suffix}")
     try:
-        yield replacement
-        replacement.replace(path)
+        yield written
+        written.replace(path)
     finally:
-        replacement.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:

@@ -48,13 +48,15 @@ class ImageFolder:
             self.ids = [str(name) for name in names]
         self.sizes: list[inference.Size] = []
         self.unreadable: list[data.DataError] = []
-        for path, name in list(zip(self.paths, self.ids, strict=True)):
+        readable = []
+        for path, name in zip(self.paths, self.ids, strict=True):
             try:
                 self.sizes.append(data.image_size(path))
+                readable.append((path, name))
             except data.DataError as error:
                 self.unreadable.append(error)
-                self.paths.remove(path)
-                self.ids.remove(name)
+        self.paths = [path for path, _ in readable]
+        self.ids = [name for _, name in readable]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -98,6 +100,11 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
             raise data.DataError(
                 f"config.predict.output {output} lies in config.predict.images {images}: the next "
                 "prediction would take it for input; choose another folder"
+            )
+        if images.is_relative_to(output.resolve()):
+            raise data.DataError(
+                f"config.predict.images {images} lies in config.predict.output {output}, whose "
+                "pictures might replace it; choose another folder"
             )
         examples = found = ImageFolder(Path(config.predict.images))
         unreadable += found.unreadable
@@ -191,5 +198,5 @@ def _pictures(
 
 
 def _printable(path: Path) -> str:
-    """A name that is not UTF-8 has its bytes escaped, which print would refuse."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    """On one line; a name that is not UTF-8 has its bytes escaped, which print would refuse."""
+    return os.fsencode(path).decode(errors="backslashreplace").replace("\n", "\\n")

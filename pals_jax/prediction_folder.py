@@ -1,5 +1,6 @@
 """The folder of a prediction: what lay there before, and what is written, whole or not at all."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -9,12 +10,13 @@ from PIL import Image
 from pals_jax.data import DataError
 from pals_jax.errors import ConfigError
 from pals_jax.files import replacing, write_atomically
-from pals_jax.submissions import FORMATS, INCOMPLETE
+from pals_jax.submissions import FORMATS
 
 KINDS = ("index", "colour", "overlay")
 LEGEND = "legend.png"
 
 _TOLD = "predicted.txt"
+_LONGEST_NAME = 255
 _SUBMISSIONS = (*FORMATS, *(form.archive for form in FORMATS.values()))
 _UNFINISHED = "unfinished: the other files here may be those of another checkpoint\n"
 
@@ -44,9 +46,8 @@ class PredictionFolder:
         """
         self.path = path
         self._text = f"{predicted}\ncheckpoint {step}\n"
-        foreign = [
-            name for name in (_TOLD, LEGEND, *KINDS, *_SUBMISSIONS) if (path / name).exists()
-        ]
+        names = (_TOLD, LEGEND, *KINDS, *_SUBMISSIONS)
+        foreign = [name for name in names if os.path.lexists(path / name)]
         if foreign and not re.match(r".*\ncheckpoint \d+\n", _told(path)):
             raise ConfigError(
                 f"config.predict.output={path} holds {', '.join(foreign)}, which are not of an "
@@ -67,12 +68,22 @@ class PredictionFolder:
         }
 
     def save(self, picture: Image.Image, name: str) -> None:
-        """Writes a picture below the folder."""
+        """Writes a picture below the folder.
+
+        Raises:
+          ConfigError: an earlier prediction left a file for a folder, or a folder for a file.
+        """
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, INCOMPLETE) as incomplete:
-            # An eighth of the time that overlays take by default, and a sixth more room.
-            picture.save(incomplete, compress_level=1)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as written:
+                # An eighth of the time that overlays take by default, and a sixth more room.
+                picture.save(written, compress_level=1)
+        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+            raise ConfigError(
+                f"{path} cannot be written beside what lies in config.predict.output={self.path} "
+                f"({error}): remove that, or choose another folder"
+            ) from error
         self.earlier.discard(path)
 
     def finish(self) -> None:
@@ -89,9 +100,15 @@ def check_names(ids: Iterable[str]) -> None:
     """Looks whether the pictures of all images can be written.
 
     Raises:
-      DataError: that of one image is the folder of another's.
+      DataError: that of one image is the folder of another's, or has too long a name.
     """
     pictures = {f"{key}.png": key for key in ids}
+    for picture in pictures:
+        if len(os.fsencode(PurePosixPath(picture).name)) > _LONGEST_NAME:
+            raise DataError(
+                f"the picture of an image would be called {picture!r}, which is more than the "
+                f"{_LONGEST_NAME} bytes that file systems take: rename the image"
+            )
     for key in pictures.values():
         for parent in map(str, PurePosixPath(key).parents):
             if parent in pictures:

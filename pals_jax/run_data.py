@@ -61,9 +61,9 @@ def open_data(config: ConfigDict) -> RunData:
     data.require_held_out(config.data, config.eval.split)
     train = data.open_training(config.data)  # first, since it may need more archives
     evaluation = data.open_evaluation(config.data, config.eval.split)
-    _check_apart(train, evaluation, config)
-    require_labels(f"config.data.train_split = {config.data.train_split!r}", train, dataset.ignore)
     dev = data.open_evaluation(config.data, data.DEV) if config.data.dev else ()
+    _check_apart(train, dev, evaluation, config)
+    require_labels(f"config.data.train_split = {config.data.train_split!r}", train, dataset.ignore)
     _tell_padding(train.sizes, tuple(config.data.crop_size))
     augmentation = data.Augmentation(
         crop=tuple(config.data.crop_size),
@@ -83,23 +83,38 @@ def open_data(config: ConfigDict) -> RunData:
     return RunData(dataset, batches, evaluation, dev, train.ids, train.data_hash)
 
 
-def _check_apart(train: data.Source, evaluation: data.Source, config: ConfigDict) -> None:
-    """Refuses a split that shares images with the training, as val of VOC with trainval, or a
-    folder with another that is a link to it.
+def _check_apart(
+    train: data.Source, dev: data.Examples, evaluation: data.Source, config: ConfigDict
+) -> None:
+    """Refuses images to report or to choose on that are trained on, as val of VOC with trainval, or
+    a folder with another that is a link to it; and a choice on what is reported.
 
     Raises:
       DataError: images are in both.
     """
     split, train_split = config.eval.split, config.data.train_split
+    trained = data.places(config.data, train_split, train.ids)
+    held_out = data.places(config.data, train_split, getattr(dev, "ids", ()))
+    what = f"config.data.dev = {config.data.dev!r}"
+    _check_no_shared(what, held_out, trained, f"config.data.train_split = {train_split!r}")
     if split in (train_split, data.DEV):  # said by its name
         return
-    known = set(data.places(config.data, train_split, train.ids).values())
-    asked = data.places(config.data, split, evaluation.ids)
-    if shared := sorted(key for key, place in asked.items() if place in known):
+    reported = data.places(config.data, split, evaluation.ids)
+    what = f"config.eval.split = {split!r}"
+    _check_no_shared(what, reported, trained, f"config.data.train_split = {train_split!r}")
+    if config.eval.checkpoint == "best":
+        others = f"config.data.dev = {config.data.dev!r}, on which the best checkpoint is chosen"
+        _check_no_shared(what, reported, held_out, others)
+
+
+def _check_no_shared(
+    what: str, places: Mapping[tuple, str], others: Mapping[tuple, str], of_others: str
+) -> None:
+    if shared := sorted({places[place] for place in places.keys() & others.keys()}):
         raise data.DataError(
-            f"config.eval.split = {split!r}: {len(shared)} of its {len(evaluation)} images are in "
-            f"config.data.train_split = {train_split!r}, as {shared[0]!r}: train on another split, "
-            "or report on another. Of a folder, they are the same files, perhaps through a link"
+            f"{what}: {len(shared)} of its {len({*places.values()})} images are in {of_others}, as "
+            f"{shared[0]!r}: choose others. Of a folder, they are the same files, perhaps through "
+            "links"
         )
 
 
@@ -109,7 +124,8 @@ def _tell_padding(sizes: Sequence[tuple[int, int]], crop: tuple[int, int]) -> No
     if crop[0] > largest[0] or crop[1] > largest[1]:
         print(
             f"crops of {crop[0]}×{crop[1]} (config.data.crop_size) reach beyond the images, which "
-            f"are at most {largest[0]} high and {largest[1]} wide: the rest has no label",
+            f"are at most {largest[0]} high and {largest[1]} wide: what these, as scaled by "
+            "config.data.scale, do not fill has no label",
             flush=True,
         )
 

@@ -68,10 +68,6 @@ FORMATS = {
 }
 
 
-# What a picture is called while it is written, which no image's is.
-INCOMPLETE = ".incomplete.png"
-
-
 class Submission:
     """Writes the predictions of one benchmark below a folder.
 
@@ -123,8 +119,8 @@ class Submission:
         """
         path = self._claim(name, self._added)
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.folder / path, INCOMPLETE) as incomplete:
-            self._format.encode(classes).save(incomplete)
+        with replacing(self.folder / path) as written:
+            self._format.encode(classes).save(written)
 
     def _claim(self, name: str, claimed: set[Path]) -> Path:
         """The path of an image, which joins those that are claimed."""
@@ -149,13 +145,13 @@ class Submission:
         Returns:
           The archive, and the files in it.
         """
-        with replacing(self.archive, f".incomplete{self.archive.suffix}") as incomplete:
+        with replacing(self.archive) as written:
             if self.archive.suffix == ".zip":
-                with zipfile.ZipFile(incomplete, "w") as packed:
+                with zipfile.ZipFile(written, "w") as packed:
                     for path in sorted(self._added):
                         packed.write(self.folder / path, path)
             else:
-                with tarfile.open(incomplete, "w:gz") as tar:
+                with tarfile.open(written, "w:gz") as tar:
                     for path in sorted(self._added):
                         tar.add(self.folder / path, path.as_posix())
         return {self.archive, *(self.folder / path for path in self._added)}

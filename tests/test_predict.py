@@ -213,6 +213,30 @@ def test_an_interrupted_prediction_leaves_whole_pictures_and_says_so(
     assert "unfinished" not in (output / "predicted.txt").read_text()
 
 
+def test_input_below_the_output_is_refused(workdir, tmp_path):
+    Image.fromarray(pixels((32, 32))).save(tmp_path / "a.png")
+    out = run(workdir, tmp_path)
+    with pytest.raises(data.DataError, match=r"images .*/overlay lies in config\.predict\.output"):
+        run(workdir, out / "overlay", output=str(out))
+
+
+def test_what_an_earlier_prediction_left_in_the_way_is_told(workdir, tmp_path):
+    (tmp_path / "in/a.png").mkdir(parents=True)
+    Image.fromarray(pixels((32, 32))).save(tmp_path / "in/a.png/b.png")
+    out = run(workdir, tmp_path / "in")
+    (tmp_path / "in/a.png").rename(tmp_path / "in/old")
+    (tmp_path / "in/old/b.png").rename(tmp_path / "in/a.png")
+    with pytest.raises(ConfigError, match=r"index/a\.png cannot be written beside what lies in"):
+        run(workdir, tmp_path / "in", output=str(out))
+
+
+def test_a_name_too_long_for_its_picture_is_refused(workdir, tmp_path):
+    for end in (".jpg", ".png"):
+        Image.fromarray(pixels((32, 32))).save(tmp_path / ("x" * 251 + end))
+    with pytest.raises(data.DataError, match=r"xx\.jpg\.png', which is more than the 255 bytes"):
+        run(workdir, tmp_path)
+
+
 def test_a_picture_that_would_be_a_folder_is_refused(workdir, tmp_path):
     for name in ("x.jpg", "x.png/y.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

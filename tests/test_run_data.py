@@ -108,20 +108,52 @@ def test_a_training_split_without_labels_is_refused(monkeypatch):
         run_data.open_data(configs.resolve(configs.default_config()))
 
 
-def test_a_split_that_is_a_link_to_the_training_is_refused_as_evaluation(tmp_path):
-    for kind in ("images", "masks"):
+@pytest.fixture
+def linked(tmp_path):
+    """The configuration of a folder whose training images are a and b, the given ones linked."""
+    for kind, size in (("images", (8, 8, 3)), ("masks", (8, 8))):
         (tmp_path / kind / "train").mkdir(parents=True)
-        (tmp_path / kind / "val").symlink_to(tmp_path / kind / "train")
-    for name in "ab":
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"images/train/{name}.png")
-        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"masks/train/{name}.png")
-    config = configs.default_config()
-    config.data.update(name="segmentation_folder", root=str(tmp_path), classes=("a", "b"))
-    config.data.update(data_dir=str(tmp_path / "prepared"), subset="0.5", workers=0)
+        for name in "ab":
+            picture = Image.fromarray(np.zeros(size, np.uint8))
+            picture.save(tmp_path / kind / f"train/{name}.png")
+
+    def link(links, **fields):
+        for target, source in links.items():
+            for kind in ("images", "masks"):
+                path = tmp_path / kind / target
+                path.parent.mkdir(exist_ok=True)
+                path.symlink_to(tmp_path / kind / source)
+        config = configs.default_config()
+        config.data.update(name="segmentation_folder", root=str(tmp_path), classes=("a", "b"))
+        config.data.update(data_dir=str(tmp_path / "prepared"), workers=0, **fields)
+        return config
+
+    return link
+
+
+def test_a_split_that_is_a_link_to_the_training_is_refused_as_evaluation(linked):
+    config = linked({"val": "train"}, subset="0.5")
     # Of the two, one is trained on, and both are in val.
     with pytest.raises(
         data.DataError, match=r"'val': 1 of its 2 images are in .*'train', as '[ab]'"
     ):
+        run_data.open_data(configs.resolve(config))
+
+
+def test_held_out_images_that_are_trained_on_by_another_name_are_refused(linked):
+    config = linked({"train/zb.png": "train/b.png"}, dev="prefix:z")
+    config.eval.split = "dev"
+    with pytest.raises(
+        data.DataError, match=r"dev = 'prefix:z': 1 of its 1 images .*'train', as 'zb'"
+    ):
+        run_data.open_data(configs.resolve(config))
+
+
+def test_the_best_checkpoint_is_not_chosen_on_what_is_reported(linked):
+    config = linked({"val/x.png": "train/b.png"}, dev="prefix:b")
+    run_data.open_data(configs.resolve(config)).close()
+    config.eval.checkpoint = "best"
+    with pytest.raises(data.DataError, match=r"'val': 1 of its 1 images are .* best .*, as 'x'"):
         run_data.open_data(configs.resolve(config))
 
 

@@ -65,7 +65,8 @@ def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair[Pat
     if images == masks:
         raise DataError(f"config.data.images and config.data.masks are both {images!r}.")
 
-    image_files, mask_files = find(root, images, masks, split)
+    mask_files = _match_once(root, masks, split)
+    image_files = _match_once(root, images, split, excluded=mask_files.values())
     foreign = [
         repr(str(path))  # can be printed, unlike the path itself
         for files in (image_files, mask_files)
@@ -79,7 +80,10 @@ def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair[Pat
         )
     unmasked = sorted(image_files.keys() - mask_files.keys())
     imageless = sorted(mask_files.keys() - image_files.keys())
+    gone = [path for path in (*image_files.values(), *mask_files.values()) if not path.exists()]
     problems = []
+    if gone:
+        problems.append(f"links to files that are gone: {some(map(str, sorted(gone)))}")
     if unmasked:
         problems.append(f"images without a mask ({masks!r}): {some(unmasked)}")
     if imageless:
@@ -89,16 +93,10 @@ def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair[Pat
     return [Pair(key, image_files[key], mask_files[key]) for key in sorted(image_files)]
 
 
-def find(
-    root: Path, images: str, masks: str, split: str
-) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The images and the masks of one split by their ids, paired or not; see `scan`.
-
-    Raises:
-      DataError: a folder is missing, nothing matches, or two files share an id.
-    """
-    mask_files = _match(root, masks, split)
-    return _match(root, images, split, excluded=mask_files.values()), mask_files
+def find_images(root: Path, images: str, masks: str, split: str) -> dict[str, list[Path]]:
+    """The image files of one split by their ids, with masks or without; see `scan`."""
+    mask_files = {path for paths in _match(root, masks, split)[0].values() for path in paths}
+    return _match(root, images, split, excluded=mask_files)[0]
 
 
 def list_images(folder: str | Path) -> tuple[list[Path], list[Path]]:
@@ -120,10 +118,11 @@ def list_images(folder: str | Path) -> tuple[list[Path], list[Path]]:
     return images, sorted(set(files) - set(images))
 
 
-def _match(root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()) -> dict[str, Path]:
-    """Files below root that match a layout pattern, by id."""
-    filled = pattern.replace("{split}", split)
-    folder = root / filled.partition("{id}")[0].rpartition("/")[0]
+def _match_once(
+    root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()
+) -> dict[str, Path]:
+    """The file below root that matches a layout pattern, by id."""
+    folder = _folder(root, pattern, split)
     if not folder.is_dir():
         present = some(sorted(entry.name for entry in root.iterdir())) or "nothing"
         raise DataError(
@@ -132,17 +131,7 @@ def _match(root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()) 
             "layout with config.data.images and config.data.masks; or, to evaluate on a part of "
             "the training images, set config.data.dev=0.2 and config.eval.split=dev."
         )
-    expression = re.escape(filled.removesuffix(".*")).replace(re.escape("{id}"), "(.+)")
-    if filled.endswith(".*"):
-        expression += rf"\.(?i:{EXTENSIONS})"
-    matcher, skipped = re.compile(expression), set(excluded)
-
-    seen, found = [], defaultdict(list)
-    for path in _files(folder):
-        name = path.relative_to(root).as_posix()
-        seen.append(name)
-        if path not in skipped and (match := matcher.fullmatch(name)):
-            found[match[1]].append(path)
+    found, seen = _match(root, pattern, split, excluded)
     if not found:
         raise DataError(
             f"split {split!r}: no file matches the layout {pattern!r} below {root}; there is: "
@@ -152,6 +141,29 @@ def _match(root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()) 
     if twice:
         raise DataError(f"split {split!r}: files that share an id: {some(sorted(twice))}.")
     return {key: paths[0] for key, paths in found.items()}
+
+
+def _folder(root: Path, pattern: str, split: str) -> Path:
+    """Below which all files of a split lie."""
+    return root / pattern.replace("{split}", split).partition("{id}")[0].rpartition("/")[0]
+
+
+def _match(
+    root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """Files below root that match a layout pattern, by id, and the names of all that were seen."""
+    filled = pattern.replace("{split}", split)
+    expression = re.escape(filled.removesuffix(".*")).replace(re.escape("{id}"), "(.+)")
+    if filled.endswith(".*"):
+        expression += rf"\.(?i:{EXTENSIONS})"
+    matcher, skipped = re.compile(expression), set(excluded)
+    seen, found = [], defaultdict(list)
+    for path in _files(_folder(root, pattern, split)):
+        name = path.relative_to(root).as_posix()
+        seen.append(name)
+        if path not in skipped and (match := matcher.fullmatch(name)):
+            found[match[1]].append(path)
+    return found, seen
 
 
 def _files(folder: Path) -> list[Path]:

@@ -28,6 +28,9 @@ _OF = {
     "cityscapes": "Cityscapes train",
 }
 
+# A line with more characters is no path.
+_LONGEST_LINE = 4096
+
 # Published lists name the file of an image, where the id of a Cityscapes frame lacks this.
 _FILE_SUFFIX = "_leftImg8bit"
 
@@ -260,6 +263,8 @@ class _Names:
         """
         if line in self.known:
             return {line}
+        if len(line) > _LONGEST_LINE:  # perhaps all ids in one
+            return set()
         found, doubtful = set(), False
         for space in re.finditer(r"\s+", line):
             image, mask = line[: space.start()], line[space.end() :]
@@ -273,26 +278,39 @@ class _Names:
 
     def _of_path(self, path: str) -> set[str]:
         """The ids that a path may stand for: the one that it is, those that end with it, or else
-        the longest that it ends with; the extension of an image aside.
+        the longest that it ends with, and others that end with that; the extension of an image
+        aside.
         """
         path = path.removeprefix("./")
-        forms = dict.fromkeys([path, _IMAGE.sub("", path).removesuffix(_FILE_SUFFIX)])
+        stem = _IMAGE.sub("", path)
+        forms = dict.fromkeys([path, stem, stem.removesuffix(_FILE_SUFFIX)])
         for form in forms:
             if form in self.known:
                 return {form}
         for form in forms:
             if form in self._ending_with:
                 return self._ending_with[form]
-        tails = [tail for form in forms for tail in _tails(form) if tail in self.known]
-        return set(tails[:1])
+        for form in forms:
+            for tail in _tails(form):
+                if tail in self.known and _is_folder(form.removesuffix(tail), stem != path):
+                    return self._ending_with[tail]
+        return set()
 
     def _is_mask(self, path: str, key: str) -> bool:
         """Whether a path may be that of the mask of an image: its file or a folder has the name of
         the image, whatever is joined to that by "_", "-" or ".", and it is not another's.
         """
-        name = re.escape(key.rpartition("/")[2])
+        name = re.escape(key.rpartition("/")[2].removesuffix(_FILE_SUFFIX))
         named = re.search(rf"(^|[/_.-]){name}($|[/_.-])", path)
         return bool(named) and (not (others := self._of_path(path)) or key in others)
+
+
+def _is_folder(text: str, of_file: bool) -> bool:
+    """Whether what stands before an id may be the folder of a file, and is not another entry of the
+    line; with a space in it only if the name of the file shows that it is one.
+    """
+    separated = re.search(rf"[,;|]|\.(?i:{EXTENSIONS})\s", text)
+    return not separated and (of_file or not re.search(r"\s", text))
 
 
 def _tails(path: str) -> list[str]:

@@ -25,6 +25,7 @@ import safetensors
 import safetensors.numpy
 
 from pals_jax.errors import WeightsError
+from pals_jax.files import replacing
 from pals_jax.models import torch_file
 from pals_jax.models.functional import Params, Statistics
 
@@ -34,6 +35,7 @@ _NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": 
 _NOT_TAKEN = re.compile(r"fc\.(weight|bias)|.*\.num_batches_tracked")
 
 _STEM = "conv1.weight"
+_BLOCK = re.compile(r"layer(\d)\.(\d+)\.")
 
 _BACKBONE = "backbone."  # in a state dict of a whole network
 _PARALLEL = "module."  # in one of PyTorch's DataParallel
@@ -202,15 +204,11 @@ def save(path: Path, params: Params, statistics: Statistics, metadata: dict[str,
       metadata: JSON values that go with it, as mean, std and classes.
     """
     arrays = to_state_dict(params, statistics)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with replacing(path) as written:
         # Not its `save_file`, whose files nobody else may read.
-        temporary.write_bytes(
+        written.write_bytes(
             safetensors.numpy.save(arrays, {k: json.dumps(v) for k, v in metadata.items()})
         )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _by_torch_name(trees: Any) -> dict[str, Any]:
@@ -258,7 +256,7 @@ def _check_same(
         whole = bool(given.get(_STEM, np.zeros(())).shape)  # else the width is not known
         layouts = [_layout({n: array.shape for n, array in given.items()}), _layout(wanted, whole)]
         what = "does not fit the backbone, though its stages are the same"
-        if not any(name.startswith("layer") for name in given):
+        if not any(_BLOCK.match(name) for name in given):
             what = "holds no ResNet with torchvision's names, as layer1.0.conv1.weight"
         elif layouts[0] != layouts[1]:
             what = (
@@ -281,10 +279,10 @@ def _check_same(
 
 def _layout(shapes: dict[str, tuple[int, ...]], with_width: bool = True) -> str:
     """The blocks of each stage and the width, as "3, 4, 6, 3 bottleneck blocks of width 64"."""
-    found = [re.match(r"layer(\d)\.(\d+)\.", name) for name in shapes]
+    found = [_BLOCK.match(name) for name in shapes]
     stages = collections.Counter(stage for stage, _ in {m.groups() for m in found if m})
     blocks = ", ".join(str(stages[stage]) for stage in sorted(stages))
-    kind = "bottleneck " if "layer1.0.conv3.weight" in shapes else ""
+    kind = "bottleneck " if any(_BLOCK.sub("", name) == "conv3.weight" for name in shapes) else ""
     stem = shapes.get(_STEM) if with_width else None
     width = f" of width {stem[0]}" if stem else ""
     return f"{blocks} {kind}blocks{width}"

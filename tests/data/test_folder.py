@@ -127,6 +127,13 @@ def test_a_layout_that_makes_no_sense_is_refused(tmp_path, images):
         scan(tmp_path, images, "{id}.png", "train")
 
 
+def test_links_to_files_that_are_gone_are_named(tree):
+    root = tree("img/a.png", "lab/a.png", "lab/b.png")
+    (root / "img/b.png").symlink_to("gone.png")
+    with pytest.raises(DataError, match=r"links to files that are gone: .*img/b\.png"):
+        scan(root, "img/{id}.png", "lab/{id}.png", "train")
+
+
 def test_the_same_layout_twice_is_refused(tmp_path):
     with pytest.raises(DataError, match="are both"):
         scan(tmp_path, "{id}.png", "{id}.png", "train")

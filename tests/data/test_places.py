@@ -39,7 +39,8 @@ def test_a_file_is_the_same_by_whatever_name(places, tmp_path, images):
     end = ".png" * images.endswith("{id}")
 
     def place(split, name):
-        return places([name + end], split, images=images)[name + end]
+        (found,) = places([name + end], split, images=images)
+        return found
 
     assert place("train", "0") == place("train", "1") == place("val", "x")
     assert (
@@ -58,10 +59,23 @@ def test_beside_its_mask_an_image_is_told_from_it(tmp_path):
     config.update({"name": "segmentation_folder", "root": str(tmp_path)})
     config.update({"classes": ("a", "b"), "masks": "{split}/{id}.png"})
     config.update({"images": "{split}/{id}.*"})
-    (train,) = data.places(config, "train", ["0"]).values()
-    assert data.places(config, "val", ["1"])["1"] != train
+    train, val = data.places(config, "train", ["0"]), data.places(config, "val", ["1"])
+    assert len(train.keys() | val.keys()) == 2
 
 
 def test_files_that_are_gone_have_no_place(places, tmp_path):
     assert places(["0"], images="gone/{id}.png") == {}
-    assert places(["1"], images="masks/{id}.*") == {}
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/0.png").symlink_to("gone.png")
+    (tmp_path / "x/1.png").touch()
+    assert places(["2"], images="x/{id}.*") == {}
+    assert list(places(["0", "1"], images="x/{id}.*").values()) == ["1"]
+
+
+def test_images_are_known_without_masks_and_beside_others_of_their_id(places, tmp_path):
+    (tmp_path / "x").mkdir()
+    for name in ("x/1.png", "x/1.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "masks/0.png").unlink()
+    (tmp_path / "masks").rmdir()
+    assert list(places(["1"], images="x/{id}.*").values()) == ["1", "1"]
