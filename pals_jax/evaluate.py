@@ -239,21 +239,29 @@ def other_data(config: ConfigDict, examples: data.Source, workdir: Path) -> str:
 
 
 def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None:
-    """Refuses another split than that of the training whose images were trained on all the same."""
-    saved, listed = workdir / "config.json", workdir / "ids.txt"
-    if not saved.exists() or not listed.exists():  # a checkpoint is enough to evaluate
+    """Refuses another split than that of the training whose images were trained on all the same,
+    or, for the best checkpoint, chosen on.
+    """
+    if not (workdir / "config.json").exists():  # a checkpoint is enough to evaluate
         return
-    trained, asked, split = configs.load(saved).data, config.data, config.eval.split
+    trained = configs.load(workdir / "config.json").data
+    asked, split = config.data, config.eval.split
     if split == trained.train_split:  # said by its name
         return
-    known = data.places(trained, trained.train_split, listed.read_text().split("\n"))
     places = data.places(asked, asked.train_split if split == data.DEV else split, ids)
-    if seen := sorted({places[place] for place in places.keys() & known.keys()}):
-        raise data.DataError(
-            f"config.eval.split = {split!r}: {len(seen)} of its {len(ids)} images were trained on, "
-            f"as {seen[0]!r}: see {listed}. Evaluate on others, or, with "
-            f"--config.eval.split={trained.train_split}, on the training split as such."
-        )
+    used = {"ids.txt": "trained on"}
+    if config.eval.checkpoint == "best" and split != data.DEV:
+        used["dev_ids.txt"] = "held out to choose the checkpoint on"
+    for listed, how in ((workdir / file, how) for file, how in used.items()):
+        if not listed.exists():
+            continue
+        known = data.places(trained, trained.train_split, listed.read_text().split("\n"))
+        if seen := sorted({places[place] for place in places.keys() & known.keys()}):
+            raise data.DataError(
+                f"config.eval.split = {split!r}: {len(seen)} of its {len(ids)} images were {how}, "
+                f"as {seen[0]!r}: see {listed}. Evaluate on others, or, with "
+                f"--config.eval.split={trained.train_split}, on the training split as such."
+            )
 
 
 def write(

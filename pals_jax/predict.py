@@ -162,6 +162,8 @@ def predict(config: ConfigDict, workdir: str | Path) -> Path:
         folder.earlier -= submission.close()
         print(f"wrote {_printable(submission.archive)}")
     folder.finish()
+    if folder.replaced:
+        print(f"replaced {folder.replaced} pictures that lay there")
     if folder.earlier:
         print(
             f"beside them lie {len(folder.earlier)} files of earlier predictions, as "

@@ -30,6 +30,7 @@ class PredictionFolder:
     Attributes:
       path: of the folder.
       earlier: files that an earlier prediction left and this one has not replaced.
+      replaced: how many of them it has.
     """
 
     def __init__(self, path: Path, predicted: str, step: int):
@@ -45,6 +46,7 @@ class PredictionFolder:
             earlier prediction.
         """
         self.path = path
+        self.replaced = 0
         self._text = f"{predicted}\ncheckpoint {step}\n"
         names = (_TOLD, LEGEND, *KINDS, *_SUBMISSIONS)
         foreign = [name for name in names if os.path.lexists(path / name)]
@@ -84,7 +86,9 @@ class PredictionFolder:
                 f"{path} cannot be written beside what lies in config.predict.output={self.path} "
                 f"({error}): remove that, or choose another folder"
             ) from error
-        self.earlier.discard(path)
+        if path in self.earlier:
+            self.earlier.remove(path)
+            self.replaced += 1
 
     def finish(self) -> None:
         """Has predicted.txt tell that all was predicted that could be."""

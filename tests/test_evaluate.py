@@ -324,6 +324,18 @@ def test_another_way_to_a_folder_does_not_hide_that_its_images_were_trained_on(t
     assert evaluate.evaluate(configs.resolve(config), tmp_path)["images"] == 2
 
 
+def test_the_best_checkpoint_is_not_evaluated_on_what_it_was_chosen_on(tmp_path, trained):
+    config = trained("img/{id}.png")
+    (tmp_path / "ids.txt").write_text("c\n")
+    (tmp_path / "dev_ids.txt").write_text("b\n")
+    assert evaluate.evaluate(configs.resolve(config), tmp_path)["images"] == 2
+    config.eval.checkpoint = "best"
+    with pytest.raises(
+        data.DataError, match=r"1 of its 2 images were held out to choose .* as 'b'"
+    ):
+        evaluate.evaluate(configs.resolve(config), tmp_path)
+
+
 def test_moving_a_benchmark_does_not_hide_that_its_images_were_trained_on(
     network, tmp_path, monkeypatch
 ):

@@ -159,7 +159,9 @@ def test_pictures_of_earlier_predictions_are_told(workdir, tmp_path, capsys):
     output = run(workdir, tmp_path)
     assert (output / "predicted.txt").read_text() == f"{tmp_path}\ncheckpoint 2\n"
     run(workdir, tmp_path)
-    assert "earlier predictions" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "earlier predictions" not in shown
+    assert "replaced 6 pictures that lay there" in shown
     (tmp_path / "b.png").unlink()
     run(workdir, tmp_path)
     told = f"3 files of earlier predictions, as {output}/colour/b.png"

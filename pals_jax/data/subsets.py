@@ -233,12 +233,14 @@ def _listed(ids: Sequence[str], spec: str) -> list[str]:
         else:
             unknown.append(line)
     if unknown:
-        owner = "" if is_list(spec) else f"The list is of {_OF[spec.split('/')[0]]}. "
+        owner, shown = "", ", ".join(unknown)
+        if not is_list(spec):
+            owner, shown = f"The list is of {_OF[spec.split('/')[0]]}. ", some(unknown)
         raise DataError(
             f"{spec}: {len(unknown)} of its lines name none of the {len(ids)} images to choose "
             "from, several, or an image with the mask of another: a line is an id, or an image and "
             f"its mask, which has the same name in its path. {owner}They are "
-            f"{', '.join(unknown)}. There are {some(sorted(ids))}."
+            f"{shown}. There are {some(sorted(ids))}."
         )
     return list(chosen)
 
