@@ -27,7 +27,9 @@ def open_training(config: Any) -> Source:
     source = open_split(config, config.train_split)
     train, dev = _split_dev(source, config)
     with _naming("config.data.subset"):
-        return source.select(select(train, config.subset, config.subset_seed, held_out=dev))
+        layout = dataset_info(config).images
+        chosen = select(train, config.subset, config.subset_seed, held_out=dev, layout=layout)
+    return source.select(chosen)
 
 
 def open_evaluation(config: Any, split: str) -> Source:
@@ -74,11 +76,12 @@ def require_held_out(config: Any, split: str) -> None:
 
 def _split_dev(source: Source, config: Any) -> tuple[list[str], list[str]]:
     listed: list[str] = []
+    layout = dataset_info(config).images
     if names_ids(config.subset) and is_drawn(config.dev):
         with _naming("config.data.subset"):
-            listed = select(source.ids, config.subset, config.subset_seed)
+            listed = select(source.ids, config.subset, config.subset_seed, layout=layout)
     with _naming("config.data.dev"):
-        return split_dev(source.ids, config.dev, config.subset_seed, listed)
+        return split_dev(source.ids, config.dev, config.subset_seed, listed, layout)
 
 
 @contextlib.contextmanager

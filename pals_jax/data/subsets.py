@@ -64,7 +64,9 @@ def nested_subset(ids: Collection[str], fraction: float, seed: int) -> list[str]
     return order[: max(1, round(fraction * len(order)))]
 
 
-def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] = ()) -> list[str]:
+def select(
+    ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] = (), layout: str = ""
+) -> list[str]:
     """The ids that a subset specification names.
 
     Args:
@@ -79,6 +81,7 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
         name the one id that ends with it; masks have the name of the image in their path.
       seed: for fractions.
       held_out: ids that a list may not name.
+      layout: of the image files, as "{id}_sat.jpg", whose names a list may hold.
 
     Returns:
       The chosen ids, sorted.
@@ -93,7 +96,7 @@ def select(ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] =
     elif spec.startswith("prefix:"):
         chosen = [key for key in ids if key.startswith(spec.removeprefix("prefix:"))]
     elif names_ids(spec):
-        chosen = _listed([*ids, *held_out], spec)
+        chosen = _listed([*ids, *held_out], spec, layout)
         if taken := sorted(set(chosen) & set(held_out)):
             raise DataError(
                 f"{spec}: {len(taken)} of its {len(chosen)} ids are held out: {some(taken)}. Take "
@@ -149,7 +152,7 @@ def is_drawn(spec: str) -> bool:
 
 
 def split_dev(
-    ids: Sequence[str], dev: str, seed: int, listed: Collection[str] = ()
+    ids: Sequence[str], dev: str, seed: int, listed: Collection[str] = (), layout: str = ""
 ) -> tuple[list[str], list[str]]:
     """Sets a dev part aside, on which settings and checkpoints are chosen.
 
@@ -161,6 +164,7 @@ def split_dev(
       dev: a specification as in `select`, or "" for no dev part.
       seed: for fractions.
       listed: ids that a list names as the subset.
+      layout: as in `select`.
 
     Returns:
       (train ids, dev ids), disjoint, sorted, together all ids.
@@ -169,7 +173,7 @@ def split_dev(
       DataError: as `select`, or nothing is left to train on.
     """
     free = sorted(set(ids) - set(listed)) if is_drawn(dev) else ids
-    held_out = select(free, dev, seed) if dev else []
+    held_out = select(free, dev, seed, layout=layout) if dev else []
     train = sorted(set(ids) - set(held_out))
     if not train:
         raise DataError(f"the dev part {dev!r} takes all {len(ids)} ids; none is left to train on.")
@@ -213,7 +217,7 @@ def _list_file(spec: str) -> Path:
     return _SHIPPED[spec]
 
 
-def _listed(ids: Sequence[str], spec: str) -> list[str]:
+def _listed(ids: Sequence[str], spec: str, layout: str) -> list[str]:
     """The ids that a list names."""
     path = _list_file(spec)
     try:
@@ -222,7 +226,7 @@ def _listed(ids: Sequence[str], spec: str) -> list[str]:
         raise DataError(f"the list of ids {path} cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise DataError(f"the list of ids {path} is not text in UTF-8: save it as such.") from None
-    names = _Names(ids)
+    names = _Names(ids, layout)
     chosen, unknown = set(), []
     for line in filter(None, map(str.strip, text.split("\n"))):
         if line.startswith("#") and line not in names.known:
@@ -252,8 +256,10 @@ class _Names:
       known: all ids.
     """
 
-    def __init__(self, ids: Iterable[str]):
+    def __init__(self, ids: Iterable[str], layout: str):
         self.known = set(ids)
+        before, _, after = _IMAGE.sub("", layout.removesuffix(".*")).partition("{id}")
+        self._around = (before.rpartition("/")[2], after)  # of an id, in the name of its file
         self._ending_with: dict[str, set[str]] = defaultdict(set)
         for key in ids:
             for tail in _tails(key):
@@ -285,7 +291,10 @@ class _Names:
         """
         path = path.removeprefix("./")
         stem = _IMAGE.sub("", path)
-        forms = dict.fromkeys([path, stem, stem.removesuffix(_FILE_SUFFIX)])
+        folder, slash, name = stem.rpartition("/")
+        before, after = self._around
+        bare = folder + slash + name.removeprefix(before).removesuffix(after)
+        forms = dict.fromkeys([path, stem, stem.removesuffix(_FILE_SUFFIX), bare])
         for form in forms:
             if form in self.known:
                 return {form}

@@ -216,6 +216,24 @@ def test_a_line_selects_what_it_names_most_exactly(tmp_path, line, ids, found):
 
 
 @pytest.mark.parametrize(
+    ("layout", "line"),
+    [
+        ("{split}/{id}_sat.jpg", "100034_sat.jpg"),
+        ("{split}/{id}_sat.jpg", "train/100034_sat.jpg train/100034_mask.png"),
+        ("{split}/{id}_sat.*", "100034_sat"),
+        ("{split}/img_{id}.*", "img_100034.jpg mask_100034.png"),
+        ("{split}/img_{id}.*", "100034"),
+    ],
+)
+def test_a_line_may_be_the_name_of_a_file_as_the_layout_has_it(tmp_path, layout, line):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n")
+    assert select(["100034", "34"], str(path), 0, layout=layout) == ["100034"]
+    with pytest.raises(DataError, match="1 of its lines"):
+        select(["34", "1000"], str(path), 0, layout=layout)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "scan 2",
