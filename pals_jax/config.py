@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from pals_jax.data.subsets import is_list
+from pals_jax.data.id_lists import is_list
 from pals_jax.errors import ConfigError, OptionError
 from pals_jax.files import write_atomically
 from pals_jax.models import MODELS

@@ -24,19 +24,13 @@ from pals_jax.train import NonFiniteError, train_and_evaluate
 _MODES = {"train": train_and_evaluate, "evaluate": evaluate, "predict": predict, "export": export}
 
 # What the same command does after an interruption.
-_GOING_ON = {
-    "train": "; the same command goes on from the last checkpoint, if any",
-    "predict": "; the same command predicts all images anew",
-}
+_AGAIN = {"train": "goes on from the last checkpoint, if any", "predict": "predicts all anew"}
 
 # Errors that say what is wrong and what to do.
 _EXPLAINED = (ConfigError, OptionError, DataError, WeightsError, CheckpointError, NonFiniteError)
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "What to run, as configs/demo.py; --config.FIELD=VALUE sets one of the fields in "
-    "pals_jax/config.py. Other modes than train use that of the work directory by default.",
+    "config", None, "What to run; --config.FIELD=VALUE sets a field, see pals_jax/config.py."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.")
 _MODE = flags.DEFINE_enum("mode", "train", list(_MODES), "What to do.")
@@ -54,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
     signal.signal(signal.SIGTERM, _interrupt)
-    going_on = _GOING_ON.get(_MODE.value, "")
+    going_on = f"; the same command {_AGAIN[_MODE.value]}" if _MODE.value in _AGAIN else ""
     try:
         _MODES[_MODE.value](configs.resolve(_CONFIG.value), Path(_WORKDIR.value))
     except Interrupted as stop:

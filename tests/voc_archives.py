@@ -7,7 +7,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from pals_jax.data import subsets
+from pals_jax.data import id_lists
 from pals_jax.data.builders import voc
 from pals_jax.data.catalog import default_palette
 
@@ -88,7 +88,7 @@ def write_archives(folder):
 def expect_small(monkeypatch):
     """The numbers of images and the ids of these archives become those that the builder expects."""
     monkeypatch.setattr(voc, "COUNTS", {"train": 2, "val": 2, "trainval": 4, "trainaug": 5})
-    monkeypatch.setattr(subsets, "shipped", lambda name: [*TRAIN, *ADDED])
+    monkeypatch.setattr(id_lists, "shipped", lambda name: [*TRAIN, *ADDED])
 
 
 def write_tar(path, files):

@@ -6,8 +6,9 @@ from typing import Any
 
 from pals_jax.data.catalog import dataset_info
 from pals_jax.data.errors import DataError
+from pals_jax.data.id_lists import names_ids, require_list
 from pals_jax.data.source import Source, open_split
-from pals_jax.data.subsets import is_drawn, names_ids, require_list, select, split_dev
+from pals_jax.data.subsets import is_drawn, select, split_dev
 
 DEV = "dev"
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from pals_jax import config as configs
 from pals_jax.command_line import check_field
-from pals_jax.data.subsets import is_list
+from pals_jax.data.id_lists import is_list
 from pals_jax.errors import ConfigError
 
 SEED = "seed"

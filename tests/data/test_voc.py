@@ -22,7 +22,7 @@ from voc_archives import (
 )
 
 from pals_jax.config import default_config, resolve
-from pals_jax.data import subsets
+from pals_jax.data import id_lists
 from pals_jax.data.builders import voc
 from pals_jax.data.errors import DataError
 from pals_jax.data.source import open_split
@@ -48,7 +48,7 @@ def opened(config, root, split):
 
 def test_published_numbers():
     assert voc.COUNTS == {"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582}
-    ids = subsets.shipped("voc/trainaug")
+    ids = id_lists.shipped("voc/trainaug")
     assert len(set(ids)) == 10582
 
 
@@ -230,7 +230,7 @@ def test_an_image_that_is_missing_is_named(config, archives, small):
 
 
 def test_trainaug_has_no_image_of_val(config, archives, small, monkeypatch):
-    monkeypatch.setattr(subsets, "shipped", lambda name: [*TRAIN, *ADDED, "2007_000042"])
+    monkeypatch.setattr(id_lists, "shipped", lambda name: [*TRAIN, *ADDED, "2007_000042"])
     with pytest.raises(DataError, match="1 ids of trainaug are in VOC val: 2007_000042"):
         opened(config, archives, "trainaug")
 

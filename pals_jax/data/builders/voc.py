@@ -17,7 +17,7 @@ import numpy as np
 import scipy.io
 import tensorflow_datasets as tfds
 
-from pals_jax.data import subsets
+from pals_jax.data import id_lists
 from pals_jax.data.archives import File, list_files
 from pals_jax.data.builders.segmentation_folder import SegmentationFolder
 from pals_jax.data.catalog import Dataset
@@ -97,7 +97,7 @@ class VocConfig(tfds.core.BuilderConfig):
         (split,) = self.splits
         of_voc = _Voc(self.sources[0])
         if split == AUGMENTED:
-            found = of_voc.with_sbd(self.sources[1], subsets.shipped("voc/trainaug"))
+            found = of_voc.with_sbd(self.sources[1], id_lists.shipped("voc/trainaug"))
         else:
             found = of_voc.split(split)
         if len(found) != COUNTS[split]:

@@ -1,0 +1,204 @@
+"""Lists of ids: those of the field, which come with the package, and the files of users."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pals_jax.data.errors import DataError, some
+from pals_jax.data.folder import EXTENSIONS
+
+# The labelled subsets that the field reports on, see lists/README.md.
+_SHIPPED = {
+    path.relative_to(path.parents[1]).with_suffix("").as_posix(): path
+    for path in sorted((Path(__file__).parent / "lists").glob("*/*.txt"))
+}
+
+# What the shipped lists are of, by the folder.
+_OF = {
+    "voc_classic": "VOC 2012 train",
+    "voc_blender": "VOC 2012 trainaug",
+    "voc_u2pl": "VOC 2012 trainaug",
+    "voc": "VOC 2012 trainaug",
+    "cityscapes": "Cityscapes train",
+}
+
+# A line with more characters is no path.
+_LONGEST_LINE = 4096
+
+# Published lists name the file of an image, where the id of a Cityscapes frame lacks this.
+_FILE_SUFFIX = "_leftImg8bit"
+
+_IMAGE = re.compile(rf"\.(?i:{EXTENSIONS})$")
+
+
+def require_list(spec: str, name: str) -> None:
+    """Looks whether the list of a subset specification is there, before any data is.
+
+    Args:
+      spec: as in `select`; other than lists pass.
+      name: of the data set.
+
+    Raises:
+      DataError: there is no such list, or it is one of the field of another data set.
+    """
+    if not names_ids(spec):
+        return
+    path = _list_file(spec)
+    if is_list(spec):
+        if not path.is_file():
+            raise DataError(f"the list of ids {path} cannot be read (there is no such file).")
+        return
+    owner = spec.split("/")[0]
+    if not name.startswith((owner.split("_")[0], "segmentation_folder")):
+        raise DataError(f"the list {spec} is of {_OF[owner]}, config.data.name is {name!r}.")
+
+
+def shipped(name: str) -> list[str]:
+    """The ids of a list that comes with the package, as "voc/trainaug"."""
+    return _SHIPPED[name].read_text().split()
+
+
+def is_list(spec: str) -> bool:
+    """Whether a subset specification is the path of a list of ids."""
+    return spec.endswith(".txt") and not spec.startswith("prefix:")
+
+
+def names_ids(spec: str) -> bool:
+    """Whether a subset specification is a list of ids, of the user or of the field."""
+    return not spec.startswith("prefix:") and (is_list(spec) or "/" in spec)
+
+
+def read_list(ids: Sequence[str], spec: str, layout: str = "") -> list[str]:
+    """The ids that a list names, as `subsets.select` tells.
+
+    Args:
+      ids: that it may name.
+      spec: of the list.
+      layout: of the image files.
+
+    Raises:
+      DataError: the list cannot be read, or has lines that name none of the ids, several, or the
+        mask of another image; all are listed.
+    """
+    path = _list_file(spec)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"the list of ids {path} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise DataError(f"the list of ids {path} is not text in UTF-8: save it as such.") from None
+    names = _Names(ids, layout)
+    chosen, unknown = set(), []
+    for line in filter(None, map(str.strip, text.split("\n"))):
+        if line.startswith("#") and line not in names.known:
+            continue
+        candidates = names.of_line(line)
+        if len(candidates) == 1:
+            chosen |= candidates
+        else:
+            unknown.append(line)
+    if unknown:
+        owner, shown = "", ", ".join(unknown)
+        if not is_list(spec):
+            owner, shown = f"The list is of {_OF[spec.split('/')[0]]}. ", some(unknown)
+        raise DataError(
+            f"{spec}: {len(unknown)} of its lines name none of the {len(ids)} images to choose "
+            "from, several, or an image with the mask of another: a line is an id, or an image and "
+            f"its mask, which has the same name in its path. {owner}They are "
+            f"{shown}. There are {some(sorted(ids))}."
+        )
+    return list(chosen)
+
+
+def _list_file(spec: str) -> Path:
+    """Where a list of ids lies: that of the user, or one of the package."""
+    if is_list(spec):
+        return Path(spec).expanduser()
+    if spec not in _SHIPPED:
+        raise DataError(
+            f"there is no list {spec!r}, only {', '.join(_SHIPPED)}; one of your own ends in .txt, "
+            "and a fraction is written as 0.125."
+        )
+    return _SHIPPED[spec]
+
+
+class _Names:
+    """Which ids the lines of a list name.
+
+    Attributes:
+      known: all ids.
+    """
+
+    def __init__(self, ids: Iterable[str], layout: str):
+        self.known = set(ids)
+        before, _, after = _IMAGE.sub("", layout.removesuffix(".*")).partition("{id}")
+        self._around = (before.rpartition("/")[2], after)  # of an id, in the name of its file
+        self._ending_with: dict[str, set[str]] = defaultdict(set)
+        for key in ids:
+            for tail in _tails(key):
+                self._ending_with[tail].add(key)
+
+    def of_line(self, line: str) -> set[str]:
+        """The ids that a line may stand for: as a path that may hold spaces, and as two of them,
+        the image and its mask, parted at any of the spaces.
+        """
+        if line in self.known:
+            return {line}
+        if len(line) > _LONGEST_LINE:  # perhaps all ids in one
+            return set()
+        found, doubtful = set(), False
+        for space in re.finditer(r"\s+", line):
+            image, mask = line[: space.start()], line[space.end() :]
+            ids = self._of_path(image)
+            if len(ids) == 1 and self._is_mask(mask, *ids):
+                found |= ids
+            else:  # a path with a space, perhaps, but none of which the first part is an image
+                doubtful |= bool(_IMAGE.search(image)) or (bool(ids) and "/" in mask)
+        whole = self._of_path(line)
+        return found if found or doubtful else whole
+
+    def _of_path(self, path: str) -> set[str]:
+        """The ids that a path may stand for: the one that it is, those that end with it, or else
+        the longest that it ends with, and others that end with that; the extension of an image
+        aside.
+        """
+        path = path.removeprefix("./")
+        stem = _IMAGE.sub("", path)
+        folder, slash, name = stem.rpartition("/")
+        before, after = self._around
+        bare = folder + slash + name.removeprefix(before).removesuffix(after)
+        forms = dict.fromkeys([path, stem, stem.removesuffix(_FILE_SUFFIX), bare])
+        for form in forms:
+            if form in self.known:
+                return {form}
+        for form in forms:
+            if form in self._ending_with:
+                return self._ending_with[form]
+        for form in forms:
+            for tail in _tails(form):
+                if tail in self.known and _is_folder(form.removesuffix(tail), stem != path):
+                    return self._ending_with[tail]
+        return set()
+
+    def _is_mask(self, path: str, key: str) -> bool:
+        """Whether a path may be that of the mask of an image: its file or a folder has the name of
+        the image, whatever is joined to that by "_", "-" or ".", and it is not another's.
+        """
+        name = re.escape(key.rpartition("/")[2].removesuffix(_FILE_SUFFIX))
+        named = re.search(rf"(^|[/_.-]){name}($|[/_.-])", path)
+        return bool(named) and (not (others := self._of_path(path)) or key in others)
+
+
+def _is_folder(text: str, of_file: bool) -> bool:
+    """Whether what stands before an id may be the folder of a file, and is not another entry of the
+    line; with a space in it only if the name of the file shows that it is one.
+    """
+    separated = re.search(rf"[,;|]|\.(?i:{EXTENSIONS})\s", text)
+    return not separated and (of_file or not re.search(r"\s", text))
+
+
+def _tails(path: str) -> list[str]:
+    """A path without its first 0, 1, 2, … folders: "a/b/c" gives "a/b/c", "b/c", "c"."""
+    parts = path.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]

@@ -1,0 +1,255 @@
+"""Which ids the lists of the field and of users select."""
+
+from pathlib import Path
+
+import pytest
+
+from pals_jax.data import id_lists
+from pals_jax.data.errors import DataError
+from pals_jax.data.subsets import select
+
+IDS = [f"drive{d}/{i:03d}" for d in "ab" for i in range(10)]
+
+
+def test_a_list_may_hold_comments_and_masks_but_one_id_a_line(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("# chosen\ndrivea/001 masks/drivea/001.png\n")
+    assert select(IDS, str(path), 0) == ["drivea/001"]
+    for mask in ("001_label.png", "m/001.png", "m/x_001.png", "m/001/mask.png"):
+        path.write_text(f"drivea/001 {mask}\n")
+        assert select(IDS, str(path), 0) == ["drivea/001"]
+    for other in ("-1", "checked", "# J.Smith", "m/x.png", "m/1001.png", "drivea/002_label.png"):
+        path.write_text(f"drivea/001 {other}\n")
+        with pytest.raises(DataError, match="an image with the mask of another"):
+            select(IDS, str(path), 0)
+    path.write_text("drivea/001 drivea/002\n")
+    with pytest.raises(DataError, match=r"several.*drivea/001 drivea/002"):
+        select(IDS, str(path), 0)
+
+
+def test_a_list_in_another_encoding_is_explained(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("drivea/001\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"list\.txt is not text in UTF-8"):
+        select(IDS, str(path), 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "drivea/003\ndriveb/001",  # no newline at the end
+        "\n  drivea/003 \n\ndriveb/001\n\n",
+        "\ufeffdrivea/003\r\ndriveb/001\r\n",
+        "drivea/003.jpg masks/drivea/003.png\ndriveb/001.jpg masks/driveb/001.png\n",
+        "JPEGImages/drivea/003.jpg\n/data/JPEGImages/driveb/001.jpg\n",
+        "drivea/003\ndriveb/001\ndriveb/001\n",
+    ],
+)
+def test_lists_as_the_field_writes_them(tmp_path, text):
+    (tmp_path / "list.txt").write_text(text, encoding="utf-8")
+    assert select(IDS, str(tmp_path / "list.txt"), 0) == ["drivea/003", "driveb/001"]
+
+
+def test_a_bare_name_stands_for_the_one_id_that_ends_with_it(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("jena_1\n")
+    assert select(["aachen/aachen_1", "jena/jena_1"], str(path), 0) == ["jena/jena_1"]
+    with pytest.raises(
+        DataError, match="1 of its lines name none of the 2 images to choose from, several"
+    ):
+        select(["x/jena_1", "y/jena_1"], str(path), 0)
+
+
+def test_dots_and_spaces_in_ids(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("v1.2\nmy photo\n")
+    assert select(["v1.2", "v1", "my photo"], str(path), 0) == ["my photo", "v1.2"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["scan 2", "scan 2.jpg", "x/scan 2.jpg", "images/scan 2.jpg masks/scan 2.png", "images/scan 2"],
+)
+def test_a_name_with_a_space_is_not_cut_at_it(tmp_path, line):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n")
+    assert select(["scan", "scan 2", "scan 3"], str(path), 0) == ["scan 2"]
+
+
+@pytest.mark.parametrize(
+    ("line", "ids"),
+    [
+        ("images/scan 2.jpg masks/scan 3.png", ["scan 2", "scan 3"]),
+        ("x.jpg masks/scan 2.png", ["x", "scan 2"]),
+        ("b.jpg m/a b.png", ["a b", "b", "a"]),
+        ("images/2.jpg masks/scan 2.png", ["2", "scan 2"]),
+        ("images/2 masks/scan 2", ["2", "scan 2"]),
+        ("my photos/c.jpg", ["my", "x"]),
+        ("d/my photo 1 d2/my photo 1", ["my"]),
+        ("img/a.jpg masks/b_mask.png", ["a", "b"]),
+        ("a.jpg masks/c.png", ["a", "b"]),
+        ("v1.3", ["v1", "v1.2"]),
+        ("2021.05.04", ["2021.05", "2021.05.03"]),
+        ("scan copy", ["scan"]),
+        ("scan (scan)", ["scan"]),
+        ("train/a.jpg,train/b.jpg", ["a", "b"]),
+        ("train/a;train/b", ["a", "b"]),
+        ("images/a.jpg,masks/b.png", ["a", "b"]),
+        ("drive3/0001.jpg", ["0001", "drive2/0001"]),
+        ("imgs/0009 masks/0001", ["0001", "0002"]),
+        ("9 images/2", ["1", "2", "3"]),
+        ("x/a " * 5000 + "x/a", ["x/a", "x/b"]),
+    ],
+)
+def test_a_line_selects_no_other_image_than_it_names(tmp_path, line, ids):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n")
+    with pytest.raises(DataError, match="1 of its lines name none of"):
+        select(ids, str(path), 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "ids", "found"),
+    [
+        ("a.1", ["a", "x/a.1"], "x/a.1"),
+        ("x/1.jpg", ["1", "a/x/1"], "a/x/1"),
+        ("my photos/c.jpg", ["c", "photos"], "c"),
+        ("my photos/c.jpg my masks/c.png", ["c", "my"], "c"),
+        ("x_leftImg8bit.png", ["x", "x_leftImg8bit"], "x_leftImg8bit"),
+        (
+            "leftImg8bit/train/a/a_0_leftImg8bit.png gtFine/train/a/a_0_gtFine_labelIds.png",
+            ["a/a_0_leftImg8bit", "b/b_0_leftImg8bit"],
+            "a/a_0_leftImg8bit",
+        ),
+        ("/home/me/My Data/images/a.jpg", ["a", "me"], "a"),
+        ("a\u2028b", ["a", "b", "a\u2028b"], "a\u2028b"),
+        ("./scan 2.jpg ./m/scan 2_mask.png", ["scan", "2", "scan 2"], "scan 2"),
+    ],
+)
+def test_a_line_selects_what_it_names_most_exactly(tmp_path, line, ids, found):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n", encoding="utf-8")
+    assert select(ids, str(path), 0) == [found]
+
+
+@pytest.mark.parametrize(
+    ("layout", "line"),
+    [
+        ("{split}/{id}_sat.jpg", "100034_sat.jpg"),
+        ("{split}/{id}_sat.jpg", "train/100034_sat.jpg train/100034_mask.png"),
+        ("{split}/{id}_sat.*", "100034_sat"),
+        ("{split}/img_{id}.*", "img_100034.jpg mask_100034.png"),
+        ("{split}/img_{id}.*", "100034"),
+    ],
+)
+def test_a_line_may_be_the_name_of_a_file_as_the_layout_has_it(tmp_path, layout, line):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n")
+    assert select(["100034", "34"], str(path), 0, layout=layout) == ["100034"]
+    with pytest.raises(DataError, match="1 of its lines"):
+        select(["34", "1000"], str(path), 0, layout=layout)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "scan 2",
+        "scan 2.jpg",
+        "scan (1).jpg",
+        "1 (1).jpg",
+        "a - Copy (2).jpg",
+        "x/scan 2.jpg m/scan 2.png",
+    ],
+)
+def test_the_beginning_of_a_name_that_is_unknown_is_not_taken_for_it(tmp_path, line):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n")
+    with pytest.raises(DataError, match="1 of its lines name none of"):
+        select(["1", "a", "scan", "scan 3"], str(path), 0)
+
+
+def test_every_unknown_id_of_a_list_is_named(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("drivea/003\nnope\ndrivea/999\n")
+    with pytest.raises(DataError, match=r"list\.txt: 2 of .* 20 images to.*are nope, drivea/999\."):
+        select(IDS, str(path), 0)
+
+
+SHIPPED = {
+    "cityscapes/1_16": 186,
+    "cityscapes/1_2": 1488,
+    "cityscapes/1_30": 100,
+    "cityscapes/1_4": 744,
+    "cityscapes/1_8": 372,
+    "voc/trainaug": 10582,
+    "voc_blender/1_16": 662,
+    "voc_blender/1_4": 2646,
+    "voc_blender/1_8": 1323,
+    "voc_classic/1464": 1464,
+    "voc_classic/183": 183,
+    "voc_classic/366": 366,
+    "voc_classic/732": 732,
+    "voc_classic/92": 92,
+    "voc_u2pl/1_16": 662,
+    "voc_u2pl/1_4": 2646,
+    "voc_u2pl/1_8": 1323,
+}
+
+
+def ids_of(name: str) -> list[str]:
+    return (Path(id_lists.__file__).parent / "lists" / f"{name}.txt").read_text().split()
+
+
+def test_there_are_no_other_lists_than_these():
+    folder = Path(id_lists.__file__).parent / "lists"
+    found = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*")}
+    assert found == SHIPPED.keys()
+
+
+@pytest.mark.parametrize(("name", "count"), SHIPPED.items())
+def test_the_lists_of_the_field(name, count):
+    """By name, out of all ids of the split that they are drawn from."""
+    of_voc = name.startswith("voc")
+    all_ids = ids_of("voc/trainaug" if of_voc else "cityscapes/1_2")
+    everything = sorted({*all_ids, *ids_of(name), "another"})
+    chosen = select(everything, name, 0)
+    assert len(chosen) == count
+    assert chosen == sorted(ids_of(name))
+    assert "another" not in chosen
+
+
+def test_smaller_lists_lie_in_larger_ones_of_trainaug():
+    for name in SHIPPED:
+        if name.startswith("voc"):
+            assert set(ids_of(name)) <= set(ids_of("voc/trainaug"))
+    assert set(ids_of("voc_u2pl/1_16")) <= set(ids_of("voc_classic/1464"))
+
+
+def test_a_list_that_does_not_exist_names_those_that_do():
+    with pytest.raises(DataError, match=r"no list 'voc_classic/91'.*voc_classic/92.*ends in \.txt"):
+        select(IDS, "voc_classic/91", 0)
+
+
+def test_a_list_of_files_of_cityscapes(tmp_path):
+    path = tmp_path / "labeled.txt"
+    path.write_text(
+        "leftImg8bit/train/jena/jena_000078_000019_leftImg8bit.png "
+        "gtFine/train/jena/jena_000078_000019_gtFine_labelTrainIds.png"
+    )
+    ids = ["jena_000078_000018", "jena_000078_000019"]
+    assert select(ids, str(path), 0) == ["jena_000078_000019"]
+
+
+def test_the_folders_that_find_lists_are_unknown_ids(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(".\n/\n./drivea/003\n")
+    with pytest.raises(DataError, match=r"list\.txt: .* They are \., /\."):
+        select(IDS, str(path), 0)
+
+
+def test_a_missing_and_an_empty_list(tmp_path):
+    with pytest.raises(DataError, match=r"missing\.txt cannot be read"):
+        select(IDS, str(tmp_path / "missing.txt"), 0)
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(DataError, match="selects none"):
+        select(IDS, str(tmp_path / "empty.txt"), 0)
