@@ -256,7 +256,7 @@ def _check_unseen(ids: Sequence[str], config: ConfigDict, workdir: Path) -> None
         if not listed.exists():
             continue
         known = data.places(trained, trained.train_split, listed.read_text().split("\n"))
-        if seen := sorted({places[place] for place in places.keys() & known.keys()}):
+        if seen := data.shared(places, known):
             raise data.DataError(
                 f"config.eval.split = {split!r}: {len(seen)} of its {len(ids)} images were {how}, "
                 f"as {seen[0]!r}: see {listed}. Evaluate on others, or, with "

@@ -108,12 +108,15 @@ def _check_apart(
 
 
 def _check_no_shared(
-    what: str, places: Mapping[tuple, str], others: Mapping[tuple, str], of_others: str
+    what: str,
+    places: Mapping[str, set[tuple]],
+    others: Mapping[str, set[tuple]],
+    of_others: str,
 ) -> None:
-    if shared := sorted({places[place] for place in places.keys() & others.keys()}):
+    if both := data.shared(places, others):
         raise data.DataError(
-            f"{what}: {len(shared)} of its {len({*places.values()})} images are in {of_others}, as "
-            f"{shared[0]!r}: choose others. Of a folder, they are the same files, perhaps through "
+            f"{what}: {len(both)} of its {len(places)} images are in {of_others}, as "
+            f"{both[0]!r}: choose others. Of a folder, they are the same files, perhaps through "
             "links"
         )
 

@@ -13,7 +13,7 @@ from pals_jax.data.errors import DataError
 from pals_jax.data.folder import Pair, list_images, scan
 from pals_jax.data.images import image_size, read_image, read_mask
 from pals_jax.data.pipeline import Batch, TrainBatches
-from pals_jax.data.places import places
+from pals_jax.data.places import places, shared
 from pals_jax.data.read_ahead import read_ahead
 from pals_jax.data.source import Example, Examples, Source, open_split
 from pals_jax.data.splits import DEV, open_evaluation, open_training, require_held_out
@@ -51,6 +51,7 @@ __all__ = [
     "require_held_out",
     "scan",
     "select",
+    "shared",
     "soft_downsample",
     "split_dev",
 ]

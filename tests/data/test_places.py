@@ -39,7 +39,7 @@ def test_a_file_is_the_same_by_whatever_name(places, tmp_path, images):
     end = ".png" * images.endswith("{id}")
 
     def place(split, name):
-        (found,) = places([name + end], split, images=images)
+        (found,) = places([name + end], split, images=images)[name + end]
         return found
 
     assert place("train", "0") == place("train", "1") == place("val", "x")
@@ -60,16 +60,17 @@ def test_beside_its_mask_an_image_is_told_from_it(tmp_path):
     config.update({"classes": ("a", "b"), "masks": "{split}/{id}.png"})
     config.update({"images": "{split}/{id}.*"})
     train, val = data.places(config, "train", ["0"]), data.places(config, "val", ["1"])
-    assert len(train.keys() | val.keys()) == 2
+    assert len(train["0"]) == len(val["1"]) == 1
+    assert data.shared(val, train) == []
 
 
 def test_files_that_are_gone_have_no_place(places, tmp_path):
-    assert places(["0"], images="gone/{id}.png") == {}
+    assert places(["0"], images="gone/{id}.png") == {"0": set()}
     (tmp_path / "x").mkdir()
     (tmp_path / "x/0.png").symlink_to("gone.png")
     (tmp_path / "x/1.png").touch()
-    assert places(["2"], images="x/{id}.*") == {}
-    assert list(places(["0", "1"], images="x/{id}.*").values()) == ["1"]
+    found = places(["0", "1", "2"], images="x/{id}.*")
+    assert [len(found[key]) for key in "012"] == [0, 1, 0]
 
 
 def test_images_are_known_without_masks_and_beside_others_of_their_id(places, tmp_path):
@@ -78,4 +79,16 @@ def test_images_are_known_without_masks_and_beside_others_of_their_id(places, tm
         (tmp_path / name).touch()
     (tmp_path / "masks/0.png").unlink()
     (tmp_path / "masks").rmdir()
-    assert list(places(["1"], images="x/{id}.*").values()) == ["1", "1"]
+    assert len(places(["1"], images="x/{id}.*")["1"]) == 2
+
+
+def test_all_images_that_share_a_file_are_counted(places, tmp_path):
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "train/a.png").touch()
+    for name in ("x", "y"):
+        (tmp_path / f"val/{name}.png").hardlink_to(tmp_path / "train/a.png")
+    (tmp_path / "val/z.png").touch()
+    train = places(["a"], images="{split}/{id}.png")
+    val = places(["x", "y", "z"], split="val", images="{split}/{id}.png")
+    assert data.shared(val, train) == ["x", "y"]
