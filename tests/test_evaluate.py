@@ -26,8 +26,18 @@ EVALUATION = evaluate.Evaluation(
 
 @pytest.fixture(scope="module")
 def network():
+    return fresh("toy")
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    """A network of which padding changes nothing."""
+    return fresh("deeplabv3plus_resnet18")
+
+
+def fresh(name):
     config = configs.default_config()
-    config.model.update(name="deeplabv3plus_resnet18", width=8, decoder_channels=16)
+    config.model.update(name=name, width=8, decoder_channels=16)
     apply, network = networks.create(config.model, len(CLASSES), seed=0)
     # Fresh classifiers say almost nothing; larger weights make every class win somewhere.
     params = jax.tree.map(lambda p: 3 * p, network.params)
@@ -47,18 +57,16 @@ def evaluated(network, examples, devices=1, **options):
 def by_hand(network, examples):
     """One image at a time, unpadded, counted in NumPy."""
     apply, weights, meta = network
+
+    @jax.jit
+    def probabilities(image):
+        valid = jnp.ones(image.shape[:3], bool)
+        mean, std = meta.model["mean"], meta.model["std"]
+        return inference.probabilities(apply, weights, image, valid, mean, std)
+
     confusion = np.zeros((3, 3), int)
     for example in examples:
-        image = example["image"][None]
-        probs = inference.probabilities(
-            apply,
-            weights,
-            image,
-            np.ones(image.shape[:3], bool),
-            meta.model["mean"],
-            meta.model["std"],
-        )
-        guess = np.asarray(probs[0]).argmax(-1)
+        guess = np.asarray(probabilities(example["image"][None])[0]).argmax(-1)
         assert guess.shape == example["label"].shape
         valid = example["label"] != 255
         np.add.at(confusion, (example["label"][valid], guess[valid]), 1)
@@ -68,10 +76,10 @@ def by_hand(network, examples):
 MIXED = [(32, 48), (40, 32), (32, 48), (33, 47), (40, 32)]
 
 
-def test_mixed_sizes_count_every_pixel_once_at_full_resolution(network):
+def test_mixed_sizes_count_every_pixel_once_at_full_resolution(resnet):
     examples = [draw_example(i, size) for i, size in enumerate(MIXED)]
-    found = evaluated(network, examples, batch_size=2, max_shapes=4)
-    np.testing.assert_array_equal(found.confusion, by_hand(network, examples))
+    found = evaluated(resnet, examples, batch_size=2, max_shapes=4)
+    np.testing.assert_array_equal(found.confusion, by_hand(resnet, examples))
     assert (found.confusion.sum(0) > 0).sum() > 1  # the network does not say one class only
     assert found.ids == sorted(e["id"] for e in examples)
     assert found.calibration.pixels.sum() == found.scores.pixels == found.confusion.sum()
@@ -85,11 +93,11 @@ def assert_same(found, other):
             np.testing.assert_allclose(one, another, rtol=1e-5, err_msg=name)
 
 
-def test_the_confusion_of_each_image_stands_beside_its_id(network):
+def test_the_confusion_of_each_image_stands_beside_its_id(resnet):
     examples = [draw_example(i, size) for i, size in enumerate(MIXED)]
-    found = evaluated(network, examples[::-1], batch_size=2, max_shapes=4)
+    found = evaluated(resnet, examples[::-1], batch_size=2, max_shapes=4)
     for example, confusion in zip(examples, found.confusions, strict=True):
-        np.testing.assert_array_equal(confusion, by_hand(network, [example]))
+        np.testing.assert_array_equal(confusion, by_hand(resnet, [example]))
 
 
 def test_padding_is_never_counted(network):
@@ -132,13 +140,14 @@ def test_evaluation_stays_at_full_resolution_where_the_network_sees_less(downsam
     np.testing.assert_array_equal(found.confusion, expected)
 
 
-def test_padding_changes_no_prediction_of_a_network_that_sees_less(network):
-    apply, weights, meta = network
+def test_padding_changes_no_prediction_of_a_network_that_sees_less(resnet):
+    apply, weights, meta = resnet
     small, large = (draw_example(i, size)["image"] for i, size in enumerate([(37, 61), (64, 80)]))
     padded, valid = np.zeros((2, 64, 80, 3), np.uint8), np.zeros((2, 64, 80), bool)
     padded[0, :37, :61], padded[1] = small, large
     valid[0, :37, :61] = valid[1] = True
 
+    @jax.jit
     def probabilities(image, valid):
         of_color = meta.model["mean"], meta.model["std"]
         return inference.probabilities(apply, weights, image, valid, *of_color, downsample=2)
@@ -175,13 +184,13 @@ def test_four_devices_agree_with_one(network):
 VIEWS = {"window": (24, 24), "stride": (16, 12), "scales": (0.75,), "flip": True}
 
 
-def test_views_change_predictions_and_neither_padding_nor_devices_do(network):
+def test_views_change_predictions_and_neither_padding_nor_devices_do(resnet):
     examples = [draw_example(i, size) for i, size in enumerate(MIXED[:2])]
-    found = evaluated(network, examples, max_shapes=2, **VIEWS)
-    by_one_look = by_hand(network, examples)
+    found = evaluated(resnet, examples, max_shapes=2, **VIEWS)
+    by_one_look = by_hand(resnet, examples)
     assert not np.array_equal(found.confusion, by_one_look)
     np.testing.assert_array_equal(found.confusion.sum(1), by_one_look.sum(1))
-    other = evaluated(network, examples, devices=4, max_shapes=1, **VIEWS)
+    other = evaluated(resnet, examples, devices=4, max_shapes=1, **VIEWS)
     np.testing.assert_array_equal(found.confusions, other.confusions)
 
 

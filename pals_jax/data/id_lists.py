@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pals_jax.data.errors import DataError, some
 from pals_jax.data.folder import EXTENSIONS
+from pals_jax.data.layout import Layout, without_extension
 
 # The labelled subsets that the field reports on, see lists/README.md.
 _SHIPPED = {
@@ -28,8 +29,6 @@ _LONGEST_LINE = 4096
 
 # Published lists name the file of an image, where the id of a Cityscapes frame lacks this.
 _FILE_SUFFIX = "_leftImg8bit"
-
-_IMAGE = re.compile(rf"\.(?i:{EXTENSIONS})$")
 
 
 def require_list(spec: str, name: str) -> None:
@@ -69,13 +68,13 @@ def names_ids(spec: str) -> bool:
     return not spec.startswith("prefix:") and (is_list(spec) or "/" in spec)
 
 
-def read_list(ids: Sequence[str], spec: str, layout: str = "") -> list[str]:
+def read_list(ids: Sequence[str], spec: str, layout: Layout) -> list[str]:
     """The ids that a list names, as `subsets.select` tells.
 
     Args:
       ids: that it may name.
       spec: of the list.
-      layout: of the image files.
+      layout: of the images.
 
     Raises:
       DataError: the list cannot be read, or has lines that name none of the ids, several, or the
@@ -91,9 +90,9 @@ def read_list(ids: Sequence[str], spec: str, layout: str = "") -> list[str]:
     names = _Names(ids, layout)
     chosen, unknown = set(), []
     for line in filter(None, map(str.strip, text.split("\n"))):
-        if line.startswith("#") and line not in names.known:
-            continue
         candidates = names.of_line(line)
+        if line.startswith("#") and not any(key.startswith("#") for key in candidates):
+            continue
         if len(candidates) == 1:
             chosen |= candidates
         else:
@@ -105,7 +104,8 @@ def read_list(ids: Sequence[str], spec: str, layout: str = "") -> list[str]:
         raise DataError(
             f"{spec}: {len(unknown)} of its lines name none of the {len(ids)} images to choose "
             "from, several, or an image with the mask of another: a line is an id, or an image and "
-            f"its mask, which has the same name in its path. {owner}They are "
+            "its mask, which has the same name in its path; no file in the folder of another split "
+            f"is among them. {owner}They are "
             f"{shown}. There are {some(sorted(ids))}."
         )
     return list(chosen)
@@ -123,27 +123,50 @@ def _list_file(spec: str) -> Path:
     return _SHIPPED[spec]
 
 
-class _Names:
-    """Which ids the lines of a list name.
+class _Paths:
+    """Finds the ids of paths of which the first folders may be left out, or others added."""
 
-    Attributes:
-      known: all ids.
-    """
-
-    def __init__(self, ids: Iterable[str], layout: str):
-        self.known = set(ids)
-        before, _, after = _IMAGE.sub("", layout.removesuffix(".*")).partition("{id}")
-        self._around = (before.rpartition("/")[2], after)  # of an id, in the name of its file
+    def __init__(self, paths: Iterable[tuple[str, str]]):
+        self._ids: dict[str, set[str]] = defaultdict(set)
         self._ending_with: dict[str, set[str]] = defaultdict(set)
-        for key in ids:
-            for tail in _tails(key):
+        for path, key in paths:
+            self._ids[path].add(key)
+            for tail in _tails(path):
                 self._ending_with[tail].add(key)
+
+    def find(self, forms: Iterable[str], of_file: bool) -> set[str]:
+        """The ids of the first of some forms that is a path, those whose path ends with one, or
+        else those whose path ends with the longest path that one ends with.
+        """
+        for form in forms:
+            if form in self._ids:
+                return self._ids[form]
+        for form in forms:
+            if form in self._ending_with:
+                return self._ending_with[form]
+        for form in forms:
+            for tail in _tails(form):
+                if tail in self._ids and _is_folder(form.removesuffix(tail), of_file):
+                    return self._ending_with[tail]
+        return set()
+
+
+class _Names:
+    """Which ids the lines of a list name."""
+
+    def __init__(self, ids: Sequence[str], layout: Layout):
+        self._layout = layout
+        self._known = set(ids)
+        self._ids = _Paths((key, key) for key in ids)
+        self._files = _Paths(
+            (path, key) for key in ids for path in (layout.name_of(key), layout.file_of(key))
+        )
 
     def of_line(self, line: str) -> set[str]:
         """The ids that a line may stand for: as a path that may hold spaces, and as two of them,
         the image and its mask, parted at any of the spaces.
         """
-        if line in self.known:
+        if line in self._known:
             return {line}
         if len(line) > _LONGEST_LINE:  # perhaps all ids in one
             return set()
@@ -154,32 +177,23 @@ class _Names:
             if len(ids) == 1 and self._is_mask(mask, *ids):
                 found |= ids
             else:  # a path with a space, perhaps, but none of which the first part is an image
-                doubtful |= bool(_IMAGE.search(image)) or (bool(ids) and "/" in mask)
+                doubtful |= without_extension(image) != image or (bool(ids) and "/" in mask)
         whole = self._of_path(line)
         return found if found or doubtful else whole
 
     def _of_path(self, path: str) -> set[str]:
-        """The ids that a path may stand for: the one that it is, those that end with it, or else
-        the longest that it ends with, and others that end with that; the extension of an image
-        aside.
+        """The ids that a path may stand for, the extension of an image aside: an id as it is, or
+        what is named as the layout names files is that file, and of all else the end is an id.
         """
         path = path.removeprefix("./")
-        stem = _IMAGE.sub("", path)
-        folder, slash, name = stem.rpartition("/")
-        before, after = self._around
-        bare = folder + slash + name.removeprefix(before).removesuffix(after)
-        forms = dict.fromkeys([path, stem, stem.removesuffix(_FILE_SUFFIX), bare])
-        for form in forms:
-            if form in self.known:
-                return {form}
-        for form in forms:
-            if form in self._ending_with:
-                return self._ending_with[form]
-        for form in forms:
-            for tail in _tails(form):
-                if tail in self.known and _is_folder(form.removesuffix(tail), stem != path):
-                    return self._ending_with[tail]
-        return set()
+        stem = without_extension(path)
+        if path in self._known:
+            return {path}
+        paths = self._files if self._layout.is_file(path) else self._ids
+        found = paths.find(
+            dict.fromkeys([path, stem, stem.removesuffix(_FILE_SUFFIX)]), of_file=stem != path
+        )
+        return {key for key in found if not self._layout.is_of_another_split(path, key)}
 
     def _is_mask(self, path: str, key: str) -> bool:
         """Whether a path may be that of the mask of an image: its file or a folder has the name of

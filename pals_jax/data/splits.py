@@ -7,6 +7,7 @@ from typing import Any
 from pals_jax.data.catalog import dataset_info
 from pals_jax.data.errors import DataError
 from pals_jax.data.id_lists import names_ids, require_list
+from pals_jax.data.layout import Layout
 from pals_jax.data.source import Source, open_split
 from pals_jax.data.subsets import is_drawn, select, split_dev
 
@@ -28,7 +29,7 @@ def open_training(config: Any) -> Source:
     source = open_split(config, config.train_split)
     train, dev = _split_dev(source, config)
     with _naming("config.data.subset"):
-        layout = dataset_info(config).images
+        layout = _layout(config)
         chosen = select(train, config.subset, config.subset_seed, held_out=dev, layout=layout)
     return source.select(chosen)
 
@@ -77,12 +78,18 @@ def require_held_out(config: Any, split: str) -> None:
 
 def _split_dev(source: Source, config: Any) -> tuple[list[str], list[str]]:
     listed: list[str] = []
-    layout = dataset_info(config).images
+    layout = _layout(config)
     if names_ids(config.subset) and is_drawn(config.dev):
         with _naming("config.data.subset"):
             listed = select(source.ids, config.subset, config.subset_seed, layout=layout)
     with _naming("config.data.dev"):
         return split_dev(source.ids, config.dev, config.subset_seed, listed, layout)
+
+
+def _layout(config: Any) -> Layout:
+    """How the training split names its images; those of the benchmarks are named by their ids."""
+    images = dataset_info(config).images
+    return Layout(images, config.train_split, config.root) if images else Layout()
 
 
 @contextlib.contextmanager

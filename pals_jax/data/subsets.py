@@ -9,6 +9,9 @@ from collections.abc import Collection, Sequence
 
 from pals_jax.data.errors import DataError, some
 from pals_jax.data.id_lists import names_ids, read_list
+from pals_jax.data.layout import Layout
+
+_IDS = Layout()  # files are called as their ids
 
 
 def nested_subset(ids: Collection[str], fraction: float, seed: int) -> list[str]:
@@ -39,7 +42,11 @@ def nested_subset(ids: Collection[str], fraction: float, seed: int) -> list[str]
 
 
 def select(
-    ids: Sequence[str], spec: str, seed: int, held_out: Collection[str] = (), layout: str = ""
+    ids: Sequence[str],
+    spec: str,
+    seed: int,
+    held_out: Collection[str] = (),
+    layout: Layout = _IDS,
 ) -> list[str]:
     """The ids that a subset specification names.
 
@@ -51,11 +58,13 @@ def select(
         "prefix:0006R0" — ids that begin so;
         "voc_classic/92", "cityscapes/1_16", … — a list of the field, which comes with the package;
         "list.txt" — a text file with one id a line, or an image and its mask; lines that begin
-        with # are skipped. A path names the id that it ends with, extension aside, and a bare
-        name the one id that ends with it; masks have the name of the image in their path.
+        with # are skipped. A path that is called as the layout calls files names that image, but
+        none if it lies in another split's folder; any other the id that it ends with, extension
+        aside; and a bare name the one id that ends with it. Masks have the name of the image in
+        their path.
       seed: for fractions.
       held_out: ids that a list may not name.
-      layout: of the image files, as "{id}_sat.jpg", whose names a list may hold.
+      layout: of the image files, whose names a list may hold.
 
     Returns:
       The chosen ids, sorted.
@@ -89,7 +98,11 @@ def is_drawn(spec: str) -> bool:
 
 
 def split_dev(
-    ids: Sequence[str], dev: str, seed: int, listed: Collection[str] = (), layout: str = ""
+    ids: Sequence[str],
+    dev: str,
+    seed: int,
+    listed: Collection[str] = (),
+    layout: Layout = _IDS,
 ) -> tuple[list[str], list[str]]:
     """Sets a dev part aside, on which settings and checkpoints are chosen.
 

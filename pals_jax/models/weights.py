@@ -72,12 +72,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
       WeightsError: the file cannot be read, is cut off or damaged, or is of another kind.
     """
-    if not path.is_file():
-        found = "this is a folder, not a file" if path.is_dir() else "there is no such file"
-        raise WeightsError(
-            f"{path}: {found} of weights. Download it first; those of torchvision, "
-            f"{', '.join(_FILES)}, lie below https://download.pytorch.org/models/"
-        )
+    _require_file(path)
     if path.suffix not in (".pth", ".pt", ".safetensors"):
         raise WeightsError(f"{path}: weights are a .pth or a .safetensors file")
     if published := _DIGEST.search(path.name):
@@ -154,6 +149,7 @@ def check_normalisation(path: Path, mean: Sequence[float], std: Sequence[float])
     Raises:
       WeightsError: it is another; or the file cannot be read.
     """
+    _require_file(path)
     if path.suffix != ".safetensors":
         return
     with _opened(path) as file:
@@ -173,6 +169,15 @@ def check_normalisation(path: Path, mean: Sequence[float], std: Sequence[float])
                 f"config.model.{name} is {tuple(asked)}: set --config.model.{name}="
                 f'"{tuple(said)}"'
             )
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        found = "this is a folder, not a file" if path.is_dir() else "there is no such file"
+        raise WeightsError(
+            f"{path}: {found} of weights. Download it first; those of torchvision, "
+            f"{', '.join(_FILES)}, lie below https://download.pytorch.org/models/"
+        )
 
 
 def _three_numbers(text: str) -> list[float] | None:
@@ -269,7 +274,9 @@ def _check_same(
             f"  only in the backbone ({len(only_wanted)}): {_some(only_wanted)}\n"
             f"  of another shape, in the file and in the backbone ({len(shapes)}): {_some(shapes)}"
         )
-    bad = not_numbers + [n for n in sorted(given) if not np.isfinite(np.float32(given[n])).all()]
+    with np.errstate(over="ignore"):  # of float64, told below
+        bad = [n for n in sorted(given) if not np.isfinite(np.float32(given[n])).all()]
+    bad = not_numbers + bad
     bad += [n for n in sorted(given) if n.endswith("running_var") and (given[n] < 0).any()]
     if bad:
         raise WeightsError(

@@ -1,11 +1,15 @@
 """Which ids the lists of the field and of users select."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pals_jax.data import id_lists
 from pals_jax.data.errors import DataError
+from pals_jax.data.layout import Layout
 from pals_jax.data.subsets import select
 
 IDS = [f"drive{d}/{i:03d}" for d in "ab" for i in range(10)]
@@ -145,9 +149,93 @@ def test_a_line_selects_what_it_names_most_exactly(tmp_path, line, ids, found):
 def test_a_line_may_be_the_name_of_a_file_as_the_layout_has_it(tmp_path, layout, line):
     path = tmp_path / "list.txt"
     path.write_text(line + "\n")
-    assert select(["100034", "34"], str(path), 0, layout=layout) == ["100034"]
+    of_train = Layout(layout, "train")
+    assert select(["100034", "34"], str(path), 0, layout=of_train) == ["100034"]
     with pytest.raises(DataError, match="1 of its lines"):
-        select(["34", "1000"], str(path), 0, layout=layout)
+        select(["34", "1000"], str(path), 0, layout=of_train)
+
+
+@pytest.mark.parametrize(
+    ("layout", "line", "ids", "found"),
+    [
+        ("{split}/{id}/0.png", "2/0.png", "0 1 2", "2"),
+        ("{split}/{id}/0.png", "train/2/0.png train/2/1.png", "0 1 2", "2"),
+        ("{split}/{id}/0.*", "2/0", "0 1 2", "2"),
+        ("{split}/{id}/0.*", "2", "0 1 2", "2"),
+        ("{split}/{id}/image.png", "a/image.png", "a b image", "a"),
+        ("{id}/1.png", "scene/0/1.png", "0 1 2", "0"),
+        ("{id}_sat.jpg", "1_sat.jpg", "1 1_sat", "1"),
+        ("{id}_sat.jpg", "1_sat_sat.jpg", "1 1_sat", "1_sat"),
+        ("{id}_sat.jpg", "1_sat", "1 1_sat", "1_sat"),
+        ("{id}_sat.jpg", "data/a/1_sat.jpg", "a/1 1_sat", "a/1"),
+        ("img_{id}.jpg", "img_1.jpg", "1 img_1", "1"),
+        ("img_{id}.jpg", "img_a/b.jpg", "a/b b", "a/b"),
+        ("{split}_{id}.png", "train_1.png", "1 2", "1"),
+        ("{id}_{split}.png", "x/1_train.png", "1 2", "1"),
+        ("{id}_sat.jpg", "#1_sat.jpg", "#1 2", "#1"),
+        ("{id}.jpg", "#1.jpg masks/#1.png", "#1 2", "#1"),
+    ],
+)
+def test_the_name_of_a_file_is_that_of_the_image_of_the_layout(tmp_path, layout, line, ids, found):
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n")
+    assert select(ids.split(), str(path), 0, layout=Layout(layout, "train")) == [found]
+
+
+@pytest.mark.parametrize(
+    ("layout", "line"),
+    [
+        ("{id}/0.png", "3/0.png"),  # of an image 3, not 0
+        ("{id}/0.png", "3/0"),
+        ("{id}/0.png", "0.png"),  # of any
+        ("{id}/0.png", "0/2.png"),
+        ("{id}_0.png", "3_0.png"),
+        ("{split}_{id}.png", "val_1.png"),
+        ("{split}/{id}_sat.jpg", "val/1_sat.jpg"),
+        ("{split}/{id}_sat.jpg", "/data/val/1_sat.jpg val/1_mask.png"),
+        ("{split}/{id}_sat.jpg", "val/1.jpg"),
+        ("{split}/{id}.jpg", "val/1"),
+        ("{split}/{split}_{id}.jpg", "val/1.jpg"),
+        ("{split}/{id}/0.png", "val/0/0.png"),
+    ],
+)
+def test_a_file_that_is_of_no_image_to_choose_from_is_refused(tmp_path, layout, line):
+    (tmp_path / "val").mkdir()
+    path = tmp_path / "list.txt"
+    path.write_text(line + "\n")
+    with pytest.raises(DataError, match="1 of its lines name none of"):
+        select(["0", "1", "2", "3_0"], str(path), 0, layout=Layout(layout, "train", str(tmp_path)))
+
+
+LAYOUTS = ("{split}/{id}.png", "{id}_0.png", "a_{id}.png", "{split}/a/{id}/0.png", "{id}_{split}.*")
+IDS_ALIKE = st.lists(
+    st.from_regex(r"(a_)?[0a](/[0a])?(_0)?", fullmatch=True), min_size=1, max_size=6, unique=True
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(IDS_ALIKE, st.sampled_from(LAYOUTS))
+def test_the_path_of_an_image_names_it_and_no_other(tmp_path_factory, ids, layout):
+    path = tmp_path_factory.mktemp("list") / "list.txt"
+    below = layout.replace("{split}", "train").replace(".*", ".png").replace("{id}", ids[0])
+    path.write_text(below)
+    assert select(ids, str(path), 0, layout=Layout(layout, "train")) == [ids[0]]
+    path.write_text(f"/data/x/{below}")
+    with contextlib.suppress(DataError):  # "/data/x/0" may be "0" or "x/0", so perhaps several
+        assert select(ids, str(path), 0, layout=Layout(layout, "train")) == [ids[0]]
+
+
+def test_the_folders_of_a_list_need_not_be_those_of_the_data(tmp_path):
+    (tmp_path / "val").mkdir()
+    path, layout = tmp_path / "list.txt", Layout("{split}/{id}.jpg", "train", str(tmp_path))
+    path.write_text("JPEGImages/1.jpg SegmentationClass/1.png\n/data/train/2.jpg\nvalley/3.jpg")
+    assert select(["1", "2", "3", "4"], str(path), 0, layout=layout) == ["1", "2", "3"]
+
+
+def test_a_line_that_is_switched_off_names_no_image(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("#1\n# images/1.jpg\n#images/1.jpg masks/1.png\n2\n")
+    assert select(["1", "2"], str(path), 0) == ["2"]
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,8 @@ def test_files_that_are_no_weights(published, tmp_path):
     with pytest.raises(WeightsError, match=r"half\.safetensors is cut off or no \.safetensors"):
         weights.read(half)
     with pytest.raises(WeightsError, match="there is no such file of weights"):
+        weights.check_normalisation(tmp_path / "nowhere.safetensors", (0,) * 3, (1,) * 3)
+    with pytest.raises(WeightsError, match="there is no such file of weights"):
         weights.read(tmp_path / "none.pth")
     (tmp_path / "weights.h5").touch()
     with pytest.raises(WeightsError, match=r"a \.pth or a \.safetensors file"):

@@ -330,7 +330,7 @@ EVERY_CHOICE = {
 }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(options=st.fixed_dictionaries({k: st.sampled_from(v) for k, v in EVERY_CHOICE.items()}))
 def test_any_combination_of_options_gives_soft_labels_of_the_right_mass(options):
     inputs = make_inputs(seed=20, size=(8, 12), stride=4)

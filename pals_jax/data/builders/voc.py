@@ -198,7 +198,10 @@ class _Voc:
             )
         masks = _by_id(files, _OF_SBD)
         masks |= {pair.id: pair.mask for pair in self.split("train")}
-        hint = "It needs those of train.txt and val.txt of SBD; train_noval.txt is half of them."
+        hint = (
+            "It needs those of train.txt and val.txt of SBD; train_noval.txt is half of them. Or "
+            "it is damaged: download it again."
+        )
         return self._pairs(ids, masks, source, hint)
 
     def _pairs(
