@@ -124,29 +124,37 @@ def _list_file(spec: str) -> Path:
 
 
 class _Paths:
-    """Finds the ids of paths of which the first folders may be left out, or others added."""
+    """Finds the ids of paths of which the first folders may be left out, or others added.
 
-    def __init__(self, paths: Iterable[tuple[str, str]]):
-        self._ids: dict[str, set[str]] = defaultdict(set)
+    Attributes:
+      ids: by whole paths.
+    """
+
+    def __init__(self, paths: Iterable[tuple[str, str]], layout: Layout):
+        self._layout = layout
+        self.ids: dict[str, set[str]] = defaultdict(set)
         self._ending_with: dict[str, set[str]] = defaultdict(set)
         for path, key in paths:
-            self._ids[path].add(key)
+            self.ids[path].add(key)
             for tail in _tails(path):
                 self._ending_with[tail].add(key)
 
     def find(self, forms: Iterable[str], of_file: bool) -> set[str]:
         """The ids of the first of some forms that is a path, those whose path ends with one, or
-        else those whose path ends with the longest path that one ends with.
+        else, if that is of no other split, those whose path ends with the longest path that one
+        ends with.
         """
         for form in forms:
-            if form in self._ids:
-                return self._ids[form]
+            if form in self.ids:
+                return self.ids[form]
         for form in forms:
             if form in self._ending_with:
                 return self._ending_with[form]
         for form in forms:
+            if self._layout.is_of_another_split(form):
+                return set()
             for tail in _tails(form):
-                if tail in self._ids and _is_folder(form.removesuffix(tail), of_file):
+                if tail in self.ids and _is_folder(form.removesuffix(tail), of_file):
                     return self._ending_with[tail]
         return set()
 
@@ -157,10 +165,9 @@ class _Names:
     def __init__(self, ids: Sequence[str], layout: Layout):
         self._layout = layout
         self._known = set(ids)
-        self._ids = _Paths((key, key) for key in ids)
-        self._files = _Paths(
-            (path, key) for key in ids for path in (layout.name_of(key), layout.file_of(key))
-        )
+        self._ids = _Paths(((key, key) for key in ids), layout)
+        files = ((path, key) for key in ids for path in (layout.name_of(key), layout.file_of(key)))
+        self._files = _Paths(files, layout)
 
     def of_line(self, line: str) -> set[str]:
         """The ids that a line may stand for: as a path that may hold spaces, and as two of them,
@@ -168,16 +175,19 @@ class _Names:
         """
         if line in self._known:
             return {line}
+        if file := self._files.ids.get(without_extension(line.removeprefix("./"))):
+            return file
         if len(line) > _LONGEST_LINE:  # perhaps all ids in one
             return set()
         found, doubtful = set(), False
         for space in re.finditer(r"\s+", line):
             image, mask = line[: space.start()], line[space.end() :]
             ids = self._of_path(image)
-            if len(ids) == 1 and self._is_mask(mask, *ids):
+            of_file = without_extension(image) != image
+            if len(ids) == 1 and self._is_mask(mask, min(ids), of_file):
                 found |= ids
             else:  # a path with a space, perhaps, but none of which the first part is an image
-                doubtful |= without_extension(image) != image or (bool(ids) and "/" in mask)
+                doubtful |= of_file or (bool(ids) and "/" in mask)
         whole = self._of_path(line)
         return found if found or doubtful else whole
 
@@ -185,22 +195,24 @@ class _Names:
         """The ids that a path may stand for, the extension of an image aside: an id as it is, or
         what is named as the layout names files is that file, and of all else the end is an id.
         """
-        path = path.removeprefix("./")
+        path = re.sub("/+", "/", path.removeprefix("./"))
         stem = without_extension(path)
         if path in self._known:
             return {path}
         paths = self._files if self._layout.is_file(path) else self._ids
-        found = paths.find(
-            dict.fromkeys([path, stem, stem.removesuffix(_FILE_SUFFIX)]), of_file=stem != path
-        )
-        return {key for key in found if not self._layout.is_of_another_split(path, key)}
+        forms = dict.fromkeys([path, stem, stem.removesuffix(_FILE_SUFFIX)])
+        return paths.find(forms, of_file=stem != path)
 
-    def _is_mask(self, path: str, key: str) -> bool:
+    def _is_mask(self, path: str, key: str, beside_letters: bool) -> bool:
         """Whether a path may be that of the mask of an image: its file or a folder has the name of
-        the image, whatever is joined to that by "_", "-" or ".", and it is not another's.
+        the image, whatever is joined to that by "_", "-" or ".", or letters to a number if they
+        may, as in mask7, and it is not another's.
         """
         name = re.escape(key.rpartition("/")[2].removesuffix(_FILE_SUFFIX))
-        named = re.search(rf"(^|[/_.-]){name}($|[/_.-])", path)
+        before, after = r"^|[/_.-]", r"$|[/_.-]"
+        if beside_letters:
+            before, after = before + r"|[a-zA-Z](?=\d)", after + r"|(?<=\d)[a-zA-Z]"
+        named = re.search(rf"({before}){name}({after})", path)
         return bool(named) and (not (others := self._of_path(path)) or key in others)
 
 

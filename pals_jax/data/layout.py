@@ -1,6 +1,7 @@
 """How a folder names its image files, and which of its splits a path is of."""
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 
@@ -46,19 +47,25 @@ class Layout:
         fits = re.search(rf"(^|/){re.escape(before)}.+{re.escape(after)}$", stem)
         return bool(fits) or ("/" in after and stem != path)
 
-    def is_of_another_split(self, path: str, key: str) -> bool:
-        """Whether a path that ends with an image of this split lies in the folder of another."""
-        stem = without_extension(path)
-        file = self.name_of(key)
-        folder = stem.removesuffix(file if stem.endswith(file) else key)
-        above = self._stem.partition("{id}")[0].rpartition("/")[0]
-        any_split = re.escape("{split}")
-        expression = re.escape(above).replace(any_split, "(?P<split>[^/]+)", 1)
-        expression = expression.replace(any_split, "(?P=split)")
-        found = re.fullmatch(rf"(.*/)?{expression}/", folder)
-        if "{split}" not in above or not found or found["split"] == self.split:
-            return False
-        return Path(self.root, above.replace("{split}", found["split"])).expanduser().is_dir()
+    def is_of_another_split(self, path: str) -> bool:
+        """Whether, of the folders of a path that have the names of splits, the last is another's;
+        splits have the folders beside that of this one.
+        """
+        own, others = self._folders
+        found = [name for name in path.split("/")[:-1] if name == own or name in others]
+        return bool(found) and found[-1] != own
+
+    @functools.cached_property
+    def _folders(self) -> tuple[str, set[str]]:
+        """The names of the folder of this split, and of those beside it."""
+        above = self._stem.partition("{id}")[0].split("/")[:-1]
+        depth = next((i for i, name in enumerate(above) if "{split}" in name), None)
+        if depth is None:
+            return "", set()
+        own = Path(self.root, "/".join(above[: depth + 1]).replace("{split}", self.split))
+        parent = own.expanduser().parent
+        beside = parent.iterdir() if parent.is_dir() else ()
+        return own.name, {path.name for path in beside if path.is_dir()} - {own.name}
 
     @property
     def _stem(self) -> str:

@@ -174,6 +174,12 @@ def test_a_line_may_be_the_name_of_a_file_as_the_layout_has_it(tmp_path, layout,
         ("{id}_{split}.png", "x/1_train.png", "1 2", "1"),
         ("{id}_sat.jpg", "#1_sat.jpg", "#1 2", "#1"),
         ("{id}.jpg", "#1.jpg masks/#1.png", "#1 2", "#1"),
+        ("img{id}.jpg", "img1.jpg mask1.png", "1 2", "1"),
+        ("{id}img.jpg", "x/1img.jpg m/1gt.png", "1 2", "1"),
+        ("P{id}.jpg", "P1.jpg P1_mask.png", "1 2", "1"),
+        ("images/{split}/{id}", "images/train/1.png", "1.png 2.png", "1.png"),
+        ("{split}/{id}.jpg", "x" * 300 + "/1.jpg", "1 2", "1"),
+        ("{split}/{id}.jpg", "train//1.jpg", "1 2", "1"),
     ],
 )
 def test_the_name_of_a_file_is_that_of_the_image_of_the_layout(tmp_path, layout, line, ids, found):
@@ -197,14 +203,23 @@ def test_the_name_of_a_file_is_that_of_the_image_of_the_layout(tmp_path, layout,
         ("{split}/{id}.jpg", "val/1"),
         ("{split}/{split}_{id}.jpg", "val/1.jpg"),
         ("{split}/{id}/0.png", "val/0/0.png"),
+        ("images/{split}/{id}.*", "val/1.jpg"),
+        ("images/{split}/{id}.*", "images/val/1.jpg"),
+        ("images/{split}/{id}.*", "masks/val/1.png"),
+        ("images/{split}/{id}", "images/val/1.png"),
+        ("images/{split}/img/{id}.*", "val/img/1.jpg"),
+        ("{split}/{id}.jpg", "val/night/1.jpg"),
+        ("{split}/{id}.jpg", "/data/train/val//1.jpg"),
+        ("{split}/{id}.jpg", "val/2.jpg"),  # not night/2 either
     ],
 )
 def test_a_file_that_is_of_no_image_to_choose_from_is_refused(tmp_path, layout, line):
     (tmp_path / "val").mkdir()
-    path = tmp_path / "list.txt"
+    (tmp_path / "images/val").mkdir(parents=True)
+    path, ids = tmp_path / "list.txt", ["0", "1", "1.png", "2", "3_0", "night/2"]
     path.write_text(line + "\n")
     with pytest.raises(DataError, match="1 of its lines name none of"):
-        select(["0", "1", "2", "3_0"], str(path), 0, layout=Layout(layout, "train", str(tmp_path)))
+        select(ids, str(path), 0, layout=Layout(layout, "train", str(tmp_path)))
 
 
 LAYOUTS = ("{split}/{id}.png", "{id}_0.png", "a_{id}.png", "{split}/a/{id}/0.png", "{id}_{split}.*")
@@ -228,8 +243,26 @@ def test_the_path_of_an_image_names_it_and_no_other(tmp_path_factory, ids, layou
 def test_the_folders_of_a_list_need_not_be_those_of_the_data(tmp_path):
     (tmp_path / "val").mkdir()
     path, layout = tmp_path / "list.txt", Layout("{split}/{id}.jpg", "train", str(tmp_path))
-    path.write_text("JPEGImages/1.jpg SegmentationClass/1.png\n/data/train/2.jpg\nvalley/3.jpg")
+    path.write_text("JPEGImages/1.jpg SegmentationClass/1.png\n/data/val/train/2.jpg\nvalley/3")
     assert select(["1", "2", "3", "4"], str(path), 0, layout=layout) == ["1", "2", "3"]
+
+
+def test_a_split_may_lie_in_a_folder(tmp_path):
+    (tmp_path / "2012/val").mkdir(parents=True)
+    path, layout = tmp_path / "list.txt", Layout("{split}/{id}.jpg", "2012/train", str(tmp_path))
+    path.write_text("2012/train/1.jpg\ntrain/2.jpg")
+    assert select(["1", "2", "3"], str(path), 0, layout=layout) == ["1", "2"]
+    path.write_text("2012/val/1.jpg")
+    with pytest.raises(DataError, match="1 of its lines name none of"):
+        select(["1", "2", "3"], str(path), 0, layout=layout)
+
+
+def test_the_path_of_an_image_may_hold_spaces(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("train/New folder (2)/image.png\n./train/New folder (2)/image.png")
+    layout = Layout("{split}/{id}/image.png", "train")
+    ids = ["New folder", "New folder (2)"]
+    assert select(ids, str(path), 0, layout=layout) == ["New folder (2)"]
 
 
 def test_a_line_that_is_switched_off_names_no_image(tmp_path):
