@@ -122,7 +122,7 @@ def _match_once(
     root: Path, pattern: str, split: str, excluded: Iterable[Path] = ()
 ) -> dict[str, Path]:
     """The file below root that matches a layout pattern, by id."""
-    folder = _folder(root, pattern, split)
+    folder = folder_of(root, pattern, split)
     if not folder.is_dir():
         present = some(sorted(entry.name for entry in root.iterdir())) or "nothing"
         raise DataError(
@@ -143,7 +143,13 @@ def _match_once(
     return {key: paths[0] for key, paths in found.items()}
 
 
-def _folder(root: Path, pattern: str, split: str) -> Path:
+def place(path: Path) -> tuple[int, int]:
+    """What tells a file from all others, by whatever names and links; an OSError if it is gone."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def folder_of(root: Path, pattern: str, split: str) -> Path:
     """Below which all files of a split lie."""
     return root / pattern.replace("{split}", split).partition("{id}")[0].rpartition("/")[0]
 
@@ -158,7 +164,7 @@ def _match(
         expression += rf"\.(?i:{EXTENSIONS})"
     matcher, skipped = re.compile(expression), set(excluded)
     seen, found = [], defaultdict(list)
-    for path in _files(_folder(root, pattern, split)):
+    for path in _files(folder_of(root, pattern, split)):
         name = path.relative_to(root).as_posix()
         seen.append(name)
         if path not in skipped and (match := matcher.fullmatch(name)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from pals_jax.data.errors import DataError, some
 from pals_jax.data.folder import EXTENSIONS
 from pals_jax.data.layout import Layout, without_extension
+from pals_jax.files import expanded
 
 # The labelled subsets that the field reports on, see lists/README.md.
 _SHIPPED = {
@@ -114,7 +115,7 @@ def read_list(ids: Sequence[str], spec: str, layout: Layout) -> list[str]:
 def _list_file(spec: str) -> Path:
     """Where a list of ids lies: that of the user, or one of the package."""
     if is_list(spec):
-        return Path(spec).expanduser()
+        return expanded(spec)
     if spec not in _SHIPPED:
         raise DataError(
             f"there is no list {spec!r}, only {', '.join(_SHIPPED)}; one of your own ends in .txt, "
@@ -179,6 +180,12 @@ class _Names:
             return file
         if len(line) > _LONGEST_LINE:  # perhaps all ids in one
             return set()
+        if (file := self._file_at(line)) is not None:
+            return file
+        parts = [self._of_path(part) for part in line.split()]
+        one_each = all(len(ids) == 1 for ids in parts)
+        if len(parts) > 2 and one_each and len(set().union(*parts)) == len(parts):
+            return set()  # a list in one line
         found, doubtful = set(), False
         for space in re.finditer(r"\s+", line):
             image, mask = line[: space.start()], line[space.end() :]
@@ -199,9 +206,14 @@ class _Names:
         stem = without_extension(path)
         if path in self._known:
             return {path}
+        if (file := self._file_at(path)) is not None:
+            return file
         paths = self._files if self._layout.is_file(path) else self._ids
         forms = dict.fromkeys([path, stem, stem.removesuffix(_FILE_SUFFIX)])
         return paths.find(forms, of_file=stem != path)
+
+    def _file_at(self, path: str) -> set[str] | None:
+        return self._layout.ids_at(path) if without_extension(path) != path else None
 
     def _is_mask(self, path: str, key: str, beside_letters: bool) -> bool:
         """Whether a path may be that of the mask of an image: its file or a folder has the name of

@@ -1,11 +1,13 @@
 """How a folder names its image files, and which of its splits a path is of."""
 
+import contextlib
 import dataclasses
 import functools
 import re
+from collections import defaultdict
 from pathlib import Path
 
-from pals_jax.data.folder import EXTENSIONS
+from pals_jax.data.folder import EXTENSIONS, find_images, folder_of, place
 
 _IMAGE = re.compile(rf"\.(?i:{EXTENSIONS})$")
 
@@ -17,17 +19,35 @@ def without_extension(path: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A layout pattern of images, see `folder.scan`, for one split.
+    """The layout patterns of images and masks, see `folder.scan`, for one split.
 
     Attributes:
-      images: the pattern.
+      images: pattern of the images.
+      masks: pattern of the masks.
       split: what `{split}` stands for.
       root: of the data set.
     """
 
     images: str = "{id}"
+    masks: str = ""
     split: str = ""
     root: str = ""
+
+    def ids_at(self, path: str) -> set[str] | None:
+        """The ids of a file that is there, by whatever names and links; none of another file.
+
+        Args:
+          path: absolute, or from the folder of all images or one that this lies in, as the root.
+
+        Returns:
+          None if there is no such file, or the path is a bare name, or there is no root.
+        """
+        if "/" not in path or not self.root:
+            return None
+        for folder in (self._folder, *self._folder.parents):
+            with contextlib.suppress(OSError, ValueError):  # as of a name that is too long
+                return self._ids_by_place.get(place(folder / path), set())
+        return None
 
     def file_of(self, key: str) -> str:
         """The file of an image below the root, without extension: "train/img_7" or "train/7/0"."""
@@ -52,7 +72,8 @@ class Layout:
         splits have the folders beside that of this one.
         """
         own, others = self._folders
-        found = [name for name in path.split("/")[:-1] if name == own or name in others]
+        folders = re.split(r"[/\s*:]+", path.rpartition("/")[0])  # behind a number or key, perhaps
+        found = [name for name in folders if name == own or name in others]
         return bool(found) and found[-1] != own
 
     @functools.cached_property
@@ -66,6 +87,21 @@ class Layout:
         parent = own.expanduser().parent
         beside = parent.iterdir() if parent.is_dir() else ()
         return own.name, {path.name for path in beside if path.is_dir()} - {own.name}
+
+    @functools.cached_property
+    def _folder(self) -> Path:
+        """Below which all images lie."""
+        return folder_of(Path(self.root).expanduser().absolute(), self.images, self.split)
+
+    @functools.cached_property
+    def _ids_by_place(self) -> dict[tuple[int, int], set[str]]:
+        found: dict[tuple[int, int], set[str]] = defaultdict(set)
+        root = Path(self.root).expanduser()
+        for key, paths in find_images(root, self.images, self.masks, self.split).items():
+            for path in paths:
+                with contextlib.suppress(OSError):  # a link to a file that is gone
+                    found[place(path)].add(key)
+        return found
 
     @property
     def _stem(self) -> str:

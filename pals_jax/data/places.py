@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pals_jax.data.catalog import CATALOG, dataset_info
-from pals_jax.data.folder import find_images
+from pals_jax.data.folder import find_images, place
 
 
 def places(config: Any, split: str, ids: Collection[str]) -> dict[str, set[tuple]]:
@@ -33,8 +33,7 @@ def places(config: Any, split: str, ids: Collection[str]) -> dict[str, set[tuple
     for key in ids:
         for path in files.get(key, ()):
             with contextlib.suppress(OSError):
-                status = path.stat()
-                found[key].add((status.st_dev, status.st_ino))
+                found[key].add(place(path))
     return found
 
 

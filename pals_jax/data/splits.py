@@ -88,8 +88,10 @@ def _split_dev(source: Source, config: Any) -> tuple[list[str], list[str]]:
 
 def _layout(config: Any) -> Layout:
     """How the training split names its images; those of the benchmarks are named by their ids."""
-    images = dataset_info(config).images
-    return Layout(images, config.train_split, config.root) if images else Layout()
+    info = dataset_info(config)
+    if not info.images:
+        return Layout()
+    return Layout(info.images, info.masks, config.train_split, config.root)
 
 
 @contextlib.contextmanager

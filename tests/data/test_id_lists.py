@@ -103,6 +103,8 @@ def test_a_name_with_a_space_is_not_cut_at_it(tmp_path, line):
         ("imgs/0009 masks/0001", ["0001", "0002"]),
         ("9 images/2", ["1", "2", "3"]),
         ("x/a " * 5000 + "x/a", ["x/a", "x/b"]),
+        ("s1/1 s1/2 s2/1", ["s1/1", "s1/2", "s2/1"]),
+        ("t/s1/1.jpg t/s1/2.jpg t/s2/1.jpg", ["s1/1", "s1/2", "s2/1"]),
     ],
 )
 def test_a_line_selects_no_other_image_than_it_names(tmp_path, line, ids):
@@ -149,7 +151,7 @@ def test_a_line_selects_what_it_names_most_exactly(tmp_path, line, ids, found):
 def test_a_line_may_be_the_name_of_a_file_as_the_layout_has_it(tmp_path, layout, line):
     path = tmp_path / "list.txt"
     path.write_text(line + "\n")
-    of_train = Layout(layout, "train")
+    of_train = Layout(layout, "", "train")
     assert select(["100034", "34"], str(path), 0, layout=of_train) == ["100034"]
     with pytest.raises(DataError, match="1 of its lines"):
         select(["34", "1000"], str(path), 0, layout=of_train)
@@ -185,7 +187,7 @@ def test_a_line_may_be_the_name_of_a_file_as_the_layout_has_it(tmp_path, layout,
 def test_the_name_of_a_file_is_that_of_the_image_of_the_layout(tmp_path, layout, line, ids, found):
     path = tmp_path / "list.txt"
     path.write_text(line + "\n")
-    assert select(ids.split(), str(path), 0, layout=Layout(layout, "train")) == [found]
+    assert select(ids.split(), str(path), 0, layout=Layout(layout, "", "train")) == [found]
 
 
 @pytest.mark.parametrize(
@@ -211,6 +213,9 @@ def test_the_name_of_a_file_is_that_of_the_image_of_the_layout(tmp_path, layout,
         ("{split}/{id}.jpg", "val/night/1.jpg"),
         ("{split}/{id}.jpg", "/data/train/val//1.jpg"),
         ("{split}/{id}.jpg", "val/2.jpg"),  # not night/2 either
+        ("{split}/{id}.jpg", "10 val/1.jpg"),
+        ("{split}/{id}.jpg", "d41d8cd98f  val/1.jpg"),
+        ("{split}/{id}.jpg", "path: val/1.jpg"),
     ],
 )
 def test_a_file_that_is_of_no_image_to_choose_from_is_refused(tmp_path, layout, line):
@@ -219,7 +224,7 @@ def test_a_file_that_is_of_no_image_to_choose_from_is_refused(tmp_path, layout, 
     path, ids = tmp_path / "list.txt", ["0", "1", "1.png", "2", "3_0", "night/2"]
     path.write_text(line + "\n")
     with pytest.raises(DataError, match="1 of its lines name none of"):
-        select(ids, str(path), 0, layout=Layout(layout, "train", str(tmp_path)))
+        select(ids, str(path), 0, layout=Layout(layout, "", "train", str(tmp_path)))
 
 
 LAYOUTS = ("{split}/{id}.png", "{id}_0.png", "a_{id}.png", "{split}/a/{id}/0.png", "{id}_{split}.*")
@@ -234,22 +239,53 @@ def test_the_path_of_an_image_names_it_and_no_other(tmp_path_factory, ids, layou
     path = tmp_path_factory.mktemp("list") / "list.txt"
     below = layout.replace("{split}", "train").replace(".*", ".png").replace("{id}", ids[0])
     path.write_text(below)
-    assert select(ids, str(path), 0, layout=Layout(layout, "train")) == [ids[0]]
+    assert select(ids, str(path), 0, layout=Layout(layout, "", "train")) == [ids[0]]
     path.write_text(f"/data/x/{below}")
     with contextlib.suppress(DataError):  # "/data/x/0" may be "0" or "x/0", so perhaps several
-        assert select(ids, str(path), 0, layout=Layout(layout, "train")) == [ids[0]]
+        assert select(ids, str(path), 0, layout=Layout(layout, "", "train")) == [ids[0]]
 
 
 def test_the_folders_of_a_list_need_not_be_those_of_the_data(tmp_path):
     (tmp_path / "val").mkdir()
-    path, layout = tmp_path / "list.txt", Layout("{split}/{id}.jpg", "train", str(tmp_path))
+    path, layout = tmp_path / "list.txt", Layout("{split}/{id}.jpg", "", "train", str(tmp_path))
     path.write_text("JPEGImages/1.jpg SegmentationClass/1.png\n/data/val/train/2.jpg\nvalley/3")
     assert select(["1", "2", "3", "4"], str(path), 0, layout=layout) == ["1", "2", "3"]
 
 
+def test_a_file_that_is_there_is_that_image_or_none(tmp_path):
+    """Whatever its folders are called, and through links."""
+    root = tmp_path / "2 val"
+    for image in ("area1/images/1", "area1/images/a 1", "area2/images/1", "images/1", "pool/x"):
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{image}.jpg").write_text(image)
+    (root / "area1/images/7.jpg").symlink_to(root / "pool/x.jpg")
+    path = tmp_path / "list.txt"
+    layout = Layout("area1/{split}/{id}.jpg", "", "images", str(root))
+
+    def chosen(line):
+        path.write_text(line)
+        return select(["1", "7", "a 1"], str(path), 0, layout=layout)
+
+    for line, key in {
+        "area1/images/1.jpg": "1",
+        "images/1.jpg": "1",  # from the folder of the area
+        f"{root}/area1/images/1.jpg": "1",
+        "2 val/area1/images/a 1.jpg": "a 1",
+        f"{root}/pool/x.jpg": "7",
+        "pool/x.jpg masks/7.png": "7",
+    }.items():
+        assert chosen(line) == [key]
+    for line in ("area2/images/1.jpg", f"{root}/images/1.jpg", "2 val/area2/images/1.jpg m/1.png"):
+        with pytest.raises(DataError, match="1 of its lines name none of"):
+            chosen(line)
+
+
 def test_a_split_may_lie_in_a_folder(tmp_path):
     (tmp_path / "2012/val").mkdir(parents=True)
-    path, layout = tmp_path / "list.txt", Layout("{split}/{id}.jpg", "2012/train", str(tmp_path))
+    path, layout = (
+        tmp_path / "list.txt",
+        Layout("{split}/{id}.jpg", "", "2012/train", str(tmp_path)),
+    )
     path.write_text("2012/train/1.jpg\ntrain/2.jpg")
     assert select(["1", "2", "3"], str(path), 0, layout=layout) == ["1", "2"]
     path.write_text("2012/val/1.jpg")
@@ -260,7 +296,7 @@ def test_a_split_may_lie_in_a_folder(tmp_path):
 def test_the_path_of_an_image_may_hold_spaces(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("train/New folder (2)/image.png\n./train/New folder (2)/image.png")
-    layout = Layout("{split}/{id}/image.png", "train")
+    layout = Layout("{split}/{id}/image.png", "", "train")
     ids = ["New folder", "New folder (2)"]
     assert select(ids, str(path), 0, layout=layout) == ["New folder (2)"]
 
