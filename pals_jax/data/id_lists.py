@@ -232,7 +232,7 @@ def _is_folder(text: str, of_file: bool) -> bool:
     """Whether what stands before an id may be the folder of a file, and is not another entry of the
     line; with a space in it only if the name of the file shows that it is one.
     """
-    separated = re.search(rf"[,;|]|\.(?i:{EXTENSIONS})\s", text)
+    separated = re.search(rf"[,;|]|\.(?i:{EXTENSIONS})[:\s]", text)
     return not separated and (of_file or not re.search(r"\s", text))
 
 

@@ -98,6 +98,7 @@ def test_a_name_with_a_space_is_not_cut_at_it(tmp_path, line):
         ("scan (scan)", ["scan"]),
         ("train/a.jpg,train/b.jpg", ["a", "b"]),
         ("train/a;train/b", ["a", "b"]),
+        ("train/a.jpg:train/b.jpg", ["a", "b"]),
         ("images/a.jpg,masks/b.png", ["a", "b"]),
         ("drive3/0001.jpg", ["0001", "drive2/0001"]),
         ("imgs/0009 masks/0001", ["0001", "0002"]),
