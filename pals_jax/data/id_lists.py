@@ -213,7 +213,9 @@ class _Names:
         return paths.find(forms, of_file=stem != path)
 
     def _file_at(self, path: str) -> set[str] | None:
-        return self._layout.ids_at(path) if without_extension(path) != path else None
+        """The id of an image that is there, none of another file; None if nothing is there."""
+        found = self._layout.ids_at(path) if without_extension(path) != path else None
+        return None if found is None else found & self._known
 
     def _is_mask(self, path: str, key: str, beside_letters: bool) -> bool:
         """Whether a path may be that of the mask of an image: its file or a folder has the name of

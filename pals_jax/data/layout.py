@@ -72,9 +72,11 @@ class Layout:
         splits have the folders beside that of this one.
         """
         own, others = self._folders
-        folders = re.split(r"[/\s*:]+", path.rpartition("/")[0])  # behind a number or key, perhaps
-        found = [name for name in folders if name == own or name in others]
-        return bool(found) and found[-1] != own
+        for folder in reversed(path.split("/")[:-1]):
+            for name in (folder, re.split(r"[\s*:]", folder)[-1]):  # behind a number, perhaps
+                if name == own or name in others:
+                    return name != own
+        return False
 
     @functools.cached_property
     def _folders(self) -> tuple[str, set[str]]:

@@ -217,10 +217,12 @@ def test_the_name_of_a_file_is_that_of_the_image_of_the_layout(tmp_path, layout,
         ("{split}/{id}.jpg", "10 val/1.jpg"),
         ("{split}/{id}.jpg", "d41d8cd98f  val/1.jpg"),
         ("{split}/{id}.jpg", "path: val/1.jpg"),
+        ("{split}/{id}.jpg", "x/my val/1.jpg"),
     ],
 )
 def test_a_file_that_is_of_no_image_to_choose_from_is_refused(tmp_path, layout, line):
     (tmp_path / "val").mkdir()
+    (tmp_path / "my val").mkdir()
     (tmp_path / "images/val").mkdir(parents=True)
     path, ids = tmp_path / "list.txt", ["0", "1", "1.png", "2", "3_0", "night/2"]
     path.write_text(line + "\n")
@@ -276,7 +278,11 @@ def test_a_file_that_is_there_is_that_image_or_none(tmp_path):
         "pool/x.jpg masks/7.png": "7",
     }.items():
         assert chosen(line) == [key]
-    for line in ("area2/images/1.jpg", f"{root}/images/1.jpg", "2 val/area2/images/1.jpg m/1.png"):
+    (root / "area1/images/8.jpg").touch()  # not to choose from
+    for line in (
+        *("area1/images/8.jpg", "area2/images/1.jpg", f"{root}/images/1.jpg"),
+        "2 val/area2/images/1.jpg m/1.png",
+    ):
         with pytest.raises(DataError, match="1 of its lines name none of"):
             chosen(line)
 
