@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_dict
 
 from pals_jax.data.id_lists import is_list
 from pals_jax.errors import ConfigError, OptionError
-from pals_jax.files import expanded, write_atomically
+from pals_jax.files import write_atomically
 from pals_jax.models import MODELS
 from pals_jax.objectives import LABEL_DOWNSAMPLING, OBJECTIVES
 from pals_jax.targets import TARGETS
@@ -190,9 +190,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
     # Evaluation may be started from another folder than training was.
     for field in ("root", "data_dir", *filter(lambda field: is_list(config.data[field]), _LISTS)):
         if path := config.data[field]:
-            config.data[field] = str(expanded(path).absolute())
+            config.data[field] = _absolute(path, f"data.{field}")
     if config.weights:
-        config.weights = str(expanded(config.weights).absolute())
+        config.weights = _absolute(config.weights, "weights")
     name = config.target.name
     if name not in TARGETS:
         raise ConfigError(f"config.target.name must be one of {sorted(TARGETS)}, found {name!r}")
@@ -210,6 +210,15 @@ def resolve(config: ConfigDict) -> ConfigDict:
     except OptionError as error:
         raise ConfigError(f"config.target.options: {error}") from error
     return config.lock()
+
+
+def _absolute(path: str, field: str) -> str:
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        raise ConfigError(
+            f"config.{field}={path!r}: there is no user of this name; ~/ is your own home folder"
+        ) from None
 
 
 def _check_fields(found: dict, expected: dict, path: str = "config") -> None:

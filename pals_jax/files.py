@@ -8,11 +8,6 @@ from pathlib import Path
 from typing import Any
 
 
-def expanded(path: str) -> Path:
-    """A path with the home folder in place of "~"; that of an unknown user stays as it is."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError
-
-
 def write_atomically(path: Path, text: str) -> None:
     """Writes a new file and renames it to `path`: a full disk costs nothing that was there.
 

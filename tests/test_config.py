@@ -117,6 +117,14 @@ def test_unknown_fields_get_a_suggestion():
         configs.resolve(config)
 
 
+@pytest.mark.parametrize("field", ["data.root", "data.data_dir", "data.subset", "weights"])
+def test_the_home_folder_of_nobody_is_told(field):
+    config = configs.default_config()
+    config.update_from_flattened_dict({field: "~nobody_of_this_name/x.txt"})
+    with pytest.raises(ConfigError, match=rf"config\.{field}='~nobody.*no user of this name"):
+        configs.resolve(config)
+
+
 def test_paths_of_the_data_become_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     config = configs.default_config()

@@ -1,8 +1,6 @@
-from pathlib import Path
-
 import pytest
 
-from pals_jax.files import expanded, write_atomically
+from pals_jax.files import write_atomically
 
 
 def test_a_failed_write_leaves_the_old_text_and_nothing_else(tmp_path, monkeypatch):
@@ -26,9 +24,3 @@ def test_an_equal_file_is_not_written(tmp_path, monkeypatch):
     write_atomically(path, "text")
     monkeypatch.delattr("pathlib.Path.write_text")
     write_atomically(path, "text")
-
-
-def test_the_home_of_nobody_stays_a_name(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    assert expanded("~/x") == Path("/home/me/x")
-    assert expanded("~nobody_of_this_name/x") == Path("~nobody_of_this_name/x")

@@ -1,5 +1,6 @@
 """Lists of ids: those of the field, which come with the package, and the files of users."""
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,7 +9,6 @@ from pathlib import Path
 from pals_jax.data.errors import DataError, some
 from pals_jax.data.folder import EXTENSIONS
 from pals_jax.data.layout import Layout, without_extension
-from pals_jax.files import expanded
 
 # The labelled subsets that the field reports on, see lists/README.md.
 _SHIPPED = {
@@ -46,9 +46,10 @@ def require_list(spec: str, name: str) -> None:
         return
     path = _list_file(spec)
     if is_list(spec):
-        if not path.is_file():
-            raise DataError(f"the list of ids {path} cannot be read (there is no such file).")
-        return
+        with contextlib.suppress(OSError):  # as of a name that is too long
+            if path.is_file():
+                return
+        raise DataError(f"the list of ids {path} cannot be read (there is no such file).")
     owner = spec.split("/")[0]
     if not name.startswith((owner.split("_")[0], "segmentation_folder")):
         raise DataError(f"the list {spec} is of {_OF[owner]}, config.data.name is {name!r}.")
@@ -115,7 +116,7 @@ def read_list(ids: Sequence[str], spec: str, layout: Layout) -> list[str]:
 def _list_file(spec: str) -> Path:
     """Where a list of ids lies: that of the user, or one of the package."""
     if is_list(spec):
-        return expanded(spec)
+        return Path(spec).expanduser()
     if spec not in _SHIPPED:
         raise DataError(
             f"there is no list {spec!r}, only {', '.join(_SHIPPED)}; one of your own ends in .txt, "
@@ -227,6 +228,10 @@ class _Names:
         if beside_letters:
             before, after = before + r"|[a-zA-Z](?=\d)", after + r"|(?<=\d)[a-zA-Z]"
         named = re.search(rf"({before}){name}({after})", path)
+        if masks := self._layout.masks and self._layout.of_masks:
+            others = masks.ids_at(path) or set()
+            if masks.is_of_another_split(path) or (others and key not in others):
+                return False
         return bool(named) and (not (others := self._of_path(path)) or key in others)
 
 
@@ -234,7 +239,7 @@ def _is_folder(text: str, of_file: bool) -> bool:
     """Whether what stands before an id may be the folder of a file, and is not another entry of the
     line; with a space in it only if the name of the file shows that it is one.
     """
-    separated = re.search(rf"[,;|]|\.(?i:{EXTENSIONS})[:\s]", text)
+    separated = re.search(rf"[,;|]|[a-z]{{2,}}:/|\s[/~]|\.(?i:{EXTENSIONS})[:\s]", text)
     return not separated and (of_file or not re.search(r"\s", text))
 
 

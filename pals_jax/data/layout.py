@@ -36,18 +36,33 @@ class Layout:
     def ids_at(self, path: str) -> set[str] | None:
         """The ids of a file that is there, by whatever names and links; none of another file.
 
+        Where several ids are of one file, the one whose name in whose folder the path gives.
+
         Args:
-          path: absolute, or from the folder of all images or one that this lies in, as the root.
+          path: absolute, or from the folder of all images, one that this lies in, as the root, or
+            the current folder.
 
         Returns:
           None if there is no such file, or the path is a bare name, or there is no root.
         """
         if "/" not in path or not self.root:
             return None
-        for folder in (self._folder, *self._folder.parents):
-            with contextlib.suppress(OSError, ValueError):  # as of a name that is too long
-                return self._ids_by_place.get(place(folder / path), set())
+        real = self._folder.resolve()
+        for folder in dict.fromkeys(
+            (self._folder, *self._folder.parents, real, *real.parents, Path.cwd())
+        ):
+            # As a name that is too long, or the home folder of nobody.
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                file = folder / Path(path).expanduser()
+                found = self._ids_by_place.get(place(file), set())
+                entry = self._ids_by_place.get((*place(file.parent), file.name), set())
+                return entry or found
         return None
+
+    @functools.cached_property
+    def of_masks(self) -> "Layout":
+        """That of the masks."""
+        return Layout(self.masks, "", self.split, self.root)
 
     def file_of(self, key: str) -> str:
         """The file of an image below the root, without extension: "train/img_7" or "train/7/0"."""
@@ -96,13 +111,15 @@ class Layout:
         return folder_of(Path(self.root).expanduser().absolute(), self.images, self.split)
 
     @functools.cached_property
-    def _ids_by_place(self) -> dict[tuple[int, int], set[str]]:
-        found: dict[tuple[int, int], set[str]] = defaultdict(set)
+    def _ids_by_place(self) -> dict[tuple, set[str]]:
+        """The ids by their files, and by their folders with the names in these."""
+        found: dict[tuple, set[str]] = defaultdict(set)
         root = Path(self.root).expanduser()
         for key, paths in find_images(root, self.images, self.masks, self.split).items():
             for path in paths:
                 with contextlib.suppress(OSError):  # a link to a file that is gone
                     found[place(path)].add(key)
+                    found[(*place(path.parent), path.name)].add(key)
         return found
 
     @property

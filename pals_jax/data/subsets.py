@@ -58,9 +58,10 @@ def select(
         "prefix:0006R0" — ids that begin so;
         "voc_classic/92", "cityscapes/1_16", … — a list of the field, which comes with the package;
         "list.txt" — a text file with one id a line, or an image and its mask; lines that begin
-        with # are skipped. A path that is called as the layout calls files names that image, but
-        none if it lies in another split's folder; any other the id that it ends with, extension
-        aside; and a bare name the one id that ends with it. Masks have the name of the image in
+        with # are skipped. A path to a file that is there names the image of that file, or none.
+        Of others, one that is called as the layout calls files names that image, any other the
+        one whose id it ends with, extension aside, but none if it lies in the folder of another
+        split; and a bare name the one id that ends with it. Masks have the name of the image in
         their path.
       seed: for fractions.
       held_out: ids that a list may not name.

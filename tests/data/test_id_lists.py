@@ -287,6 +287,45 @@ def test_a_file_that_is_there_is_that_image_or_none(tmp_path):
             chosen(line)
 
 
+def test_a_file_may_have_two_ids_and_lie_below_the_current_folder(tmp_path, monkeypatch):
+    for file in ("mine/train/1.jpg", "mine/train/2.jpg", "work/other/train/1.jpg"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "mine/train/1 copy.jpg").symlink_to(tmp_path / "mine/train/1.jpg")
+    (tmp_path / "work/link").symlink_to(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "work")
+    path, layout = tmp_path / "list.txt", Layout("{split}/{id}.jpg", "", "train", "link")
+    for line, key in {
+        f"{tmp_path}/mine/train/1.jpg": "1",
+        "mine/train/1 copy.jpg": "1 copy",
+        "../work/link/train/2.jpg": "2",
+    }.items():
+        path.write_text(line)
+        assert select(["1", "1 copy", "2"], str(path), 0, layout=layout) == [key]
+    for line in (
+        *("other/train/1.jpg", "other/train/1.jpg other/masks/1.png"),
+        *("file:///x/train/1.jpg", f"4 {tmp_path}/work/other/train/1.jpg", "4 ~/x/1.jpg"),
+    ):
+        path.write_text(line)
+        with pytest.raises(DataError, match="1 of its lines name none of"):
+            select(["1", "1 copy", "2"], str(path), 0, layout=layout)
+
+
+def test_a_mask_that_is_there_is_that_of_the_image(tmp_path):
+    for file in ("north/1", "south/1"):
+        for kind in ("train", "trainannot", "valannot"):
+            (tmp_path / kind / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / kind / f"{file}.png").touch()
+    path = tmp_path / "list.txt"
+    layout = Layout("{split}/{id}.png", "{split}annot/{id}.png", "train", str(tmp_path))
+    path.write_text("train/south/1.png trainannot/south/1.png\n/x/train/north/1.png gt/1.png")
+    assert select(["north/1", "south/1"], str(path), 0, layout=layout) == ["north/1", "south/1"]
+    for mask in ("trainannot/north/1.png", "valannot/south/1.png", "/x/valannot/south/1.png"):
+        path.write_text(f"train/south/1.png {mask}")
+        with pytest.raises(DataError, match="an image with the mask of another"):
+            select(["north/1", "south/1"], str(path), 0, layout=layout)
+
+
 def test_a_split_may_lie_in_a_folder(tmp_path):
     (tmp_path / "2012/val").mkdir(parents=True)
     path, layout = (
@@ -412,6 +451,8 @@ def test_the_folders_that_find_lists_are_unknown_ids(tmp_path):
 
 
 def test_a_missing_and_an_empty_list(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        id_lists.require_list("x" * 300 + ".txt", "segmentation_folder")
     with pytest.raises(DataError, match=r"missing\.txt cannot be read"):
         select(IDS, str(tmp_path / "missing.txt"), 0)
     (tmp_path / "empty.txt").touch()
