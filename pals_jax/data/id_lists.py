@@ -203,7 +203,7 @@ class _Names:
         """The ids that a path may stand for, the extension of an image aside: an id as it is, or
         what is named as the layout names files is that file, and of all else the end is an id.
         """
-        path = re.sub("/+", "/", path.removeprefix("./"))
+        path = re.sub("/+", "/", path.removeprefix("./")).removesuffix("/")
         stem = without_extension(path)
         if path in self._known:
             return {path}
@@ -215,7 +215,7 @@ class _Names:
 
     def _file_at(self, path: str) -> set[str] | None:
         """The id of an image that is there, none of another file; None if nothing is there."""
-        found = self._layout.ids_at(path) if without_extension(path) != path else None
+        found = self._layout.ids_at(path)
         return None if found is None else found & self._known
 
     def _is_mask(self, path: str, key: str, beside_letters: bool) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -40,7 +41,7 @@ class Layout:
 
         Args:
           path: absolute, or from the folder of all images, one that this lies in, as the root, or
-            the current folder.
+            the current folder; with or without the extension, or a folder where an id is one.
 
         Returns:
           None if there is no such file, or the path is a bare name, or there is no root.
@@ -48,12 +49,12 @@ class Layout:
         if "/" not in path or not self.root:
             return None
         real = self._folder.resolve()
-        for folder in dict.fromkeys(
-            (self._folder, *self._folder.parents, real, *real.parents, Path.cwd())
-        ):
+        folders = (self._folder, *self._folder.parents, real, *real.parents, Path.cwd())
+        endings = ("",) if without_extension(path) != path else self._endings
+        for folder, ending in itertools.product(dict.fromkeys(folders), endings):
             # As a name that is too long, or the home folder of nobody.
             with contextlib.suppress(OSError, ValueError, RuntimeError):
-                file = folder / Path(path).expanduser()
+                file = folder / Path(path + ending).expanduser()
                 found = self._ids_by_place.get(place(file), set())
                 entry = self._ids_by_place.get((*place(file.parent), file.name), set())
                 return entry or found
@@ -80,7 +81,7 @@ class Layout:
         before, after = self._around
         stem = without_extension(path)
         fits = re.search(rf"(^|/){re.escape(before)}.+{re.escape(after)}$", stem)
-        return bool(fits) or ("/" in after and stem != path)
+        return bool(fits) or (self._is_folder and stem != path)
 
     def is_of_another_split(self, path: str) -> bool:
         """Whether, of the folders of a path that have the names of splits, the last is another's;
@@ -120,7 +121,20 @@ class Layout:
                 with contextlib.suppress(OSError):  # a link to a file that is gone
                     found[place(path)].add(key)
                     found[(*place(path.parent), path.name)].add(key)
+                    if self._is_folder:
+                        found[place(self._folder / (self._around[0] + key))].add(key)
         return found
+
+    @functools.cached_property
+    def _endings(self) -> list[str]:
+        """What paths without extension lack: those of the images, or nothing of a folder."""
+        files = (key[2] for key in self._ids_by_place if len(key) == 3)
+        return [""] * self._is_folder + sorted({Path(file).suffix for file in files})
+
+    @property
+    def _is_folder(self) -> bool:
+        """Whether an id is a folder."""
+        return "/" in self._around[1]
 
     @property
     def _stem(self) -> str:

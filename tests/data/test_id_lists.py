@@ -311,6 +311,28 @@ def test_a_file_may_have_two_ids_and_lie_below_the_current_folder(tmp_path, monk
             select(["1", "1 copy", "2"], str(path), 0, layout=layout)
 
 
+def test_folders_and_files_without_extension_are_looked_for(tmp_path):
+    for area in ("north", "south"):
+        (tmp_path / area / "train/case_1").mkdir(parents=True)
+        for file in ("1.jpg", "case_1/image.png"):
+            (tmp_path / area / "train" / file).touch()
+    path = tmp_path / "list.txt"
+    root = str(tmp_path / "north")
+    for images, key, forms in (
+        ("{split}/{id}.*", "1", ["train/1"]),
+        ("{split}/{id}/image.png", "case_1", ["train/case_1", "train/case_1/"]),
+    ):
+        layout = Layout(images, "", "train", root)
+        for form in forms:
+            for right in (form, f"north/{form}", f"{root}/{form}", f"north//{form}"):
+                path.write_text(right)
+                assert select([key, "another"], str(path), 0, layout=layout) == [key]
+            for wrong in (f"south/{form}", f"{tmp_path}/south/{form}", f"../south/{form}"):
+                path.write_text(wrong)
+                with pytest.raises(DataError, match="1 of its lines name none of"):
+                    select([key, "another"], str(path), 0, layout=layout)
+
+
 def test_a_mask_that_is_there_is_that_of_the_image(tmp_path):
     for file in ("north/1", "south/1"):
         for kind in ("train", "trainannot", "valannot"):
