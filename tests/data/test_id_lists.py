@@ -288,23 +288,23 @@ def test_a_file_that_is_there_is_that_image_or_none(tmp_path):
 
 
 def test_a_file_may_have_two_ids_and_lie_below_the_current_folder(tmp_path, monkeypatch):
-    for file in ("mine/train/1.jpg", "mine/train/2.jpg", "work/other/train/1.jpg"):
+    for file in ("mine/train/1.jpg", "mine/train/2.jpg", "here/other/train/1.jpg"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     (tmp_path / "mine/train/1 copy.jpg").symlink_to(tmp_path / "mine/train/1.jpg")
-    (tmp_path / "work/link").symlink_to(tmp_path / "mine")
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "here/link").symlink_to(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "here")
     path, layout = tmp_path / "list.txt", Layout("{split}/{id}.jpg", "", "train", "link")
     for line, key in {
         f"{tmp_path}/mine/train/1.jpg": "1",
         "mine/train/1 copy.jpg": "1 copy",
-        "../work/link/train/2.jpg": "2",
+        "../here/link/train/2.jpg": "2",
     }.items():
         path.write_text(line)
         assert select(["1", "1 copy", "2"], str(path), 0, layout=layout) == [key]
     for line in (
         *("other/train/1.jpg", "other/train/1.jpg other/masks/1.png"),
-        *("file:///x/train/1.jpg", f"4 {tmp_path}/work/other/train/1.jpg", "4 ~/x/1.jpg"),
+        *("file:///x/train/1.jpg", f"4 {tmp_path}/here/other/train/1.jpg", "4 ~/x/1.jpg"),
     ):
         path.write_text(line)
         with pytest.raises(DataError, match="1 of its lines name none of"):
