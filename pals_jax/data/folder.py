@@ -95,8 +95,13 @@ def scan(root: str | Path, images: str, masks: str, split: str) -> list[Pair[Pat
 
 def find_images(root: Path, images: str, masks: str, split: str) -> dict[str, list[Path]]:
     """The image files of one split by their ids, with masks or without; see `scan`."""
-    mask_files = {path for paths in _match(root, masks, split)[0].values() for path in paths}
+    mask_files = {path for paths in find_masks(root, masks, split).values() for path in paths}
     return _match(root, images, split, excluded=mask_files)[0]
+
+
+def find_masks(root: Path, masks: str, split: str) -> dict[str, list[Path]]:
+    """The mask files of one split by the ids of their images; see `scan`."""
+    return _match(root, masks, split)[0]
 
 
 def list_images(folder: str | Path) -> tuple[list[Path], list[Path]]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pals_jax.data.catalog import dataset_info
 from pals_jax.data.errors import DataError
+from pals_jax.data.file_paths import BenchmarkPaths, FilePaths, FolderPaths
 from pals_jax.data.id_lists import names_ids, require_list
-from pals_jax.data.layout import Layout
 from pals_jax.data.source import Source, open_split
 from pals_jax.data.subsets import is_drawn, select, split_dev
 
@@ -27,10 +27,10 @@ def open_training(config: Any) -> Source:
         with _naming(f"config.data.{field}"):
             require_list(config[field], config.name)
     source = open_split(config, config.train_split)
-    train, dev = _split_dev(source, config)
+    paths = _paths(config)
+    train, dev = _split_dev(source, config, paths)
     with _naming("config.data.subset"):
-        layout = _layout(config)
-        chosen = select(train, config.subset, config.subset_seed, held_out=dev, layout=layout)
+        chosen = select(train, config.subset, config.subset_seed, held_out=dev, paths=paths)
     return source.select(chosen)
 
 
@@ -53,7 +53,7 @@ def open_evaluation(config: Any, split: str) -> Source:
             "another"
         )
     source = open_split(config, config.train_split)
-    _, dev = _split_dev(source, config)
+    _, dev = _split_dev(source, config, _paths(config))
     return source.select(dev)
 
 
@@ -76,22 +76,21 @@ def require_held_out(config: Any, split: str) -> None:
         )
 
 
-def _split_dev(source: Source, config: Any) -> tuple[list[str], list[str]]:
+def _split_dev(source: Source, config: Any, paths: FilePaths) -> tuple[list[str], list[str]]:
     listed: list[str] = []
-    layout = _layout(config)
     if names_ids(config.subset) and is_drawn(config.dev):
         with _naming("config.data.subset"):
-            listed = select(source.ids, config.subset, config.subset_seed, layout=layout)
+            listed = select(source.ids, config.subset, config.subset_seed, paths=paths)
     with _naming("config.data.dev"):
-        return split_dev(source.ids, config.dev, config.subset_seed, listed, layout)
+        return split_dev(source.ids, config.dev, config.subset_seed, listed, paths)
 
 
-def _layout(config: Any) -> Layout:
-    """How the training split names its images; those of the benchmarks are named by their ids."""
+def _paths(config: Any) -> FilePaths:
+    """What tells the images of the training split by their files."""
     info = dataset_info(config)
     if not info.images:
-        return Layout()
-    return Layout(info.images, info.masks, config.train_split, config.root)
+        return BenchmarkPaths()
+    return FolderPaths(config.root, info.images, info.masks, config.train_split)
 
 
 @contextlib.contextmanager

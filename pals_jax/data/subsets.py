@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Collection, Sequence
 
 from pals_jax.data.errors import DataError, some
+from pals_jax.data.file_paths import BenchmarkPaths, FilePaths
 from pals_jax.data.id_lists import names_ids, read_list
-from pals_jax.data.layout import Layout
 
-_IDS = Layout()  # files are called as their ids
+_CALLED_AS_IDS = BenchmarkPaths()
 
 
 def nested_subset(ids: Collection[str], fraction: float, seed: int) -> list[str]:
@@ -46,7 +46,7 @@ def select(
     spec: str,
     seed: int,
     held_out: Collection[str] = (),
-    layout: Layout = _IDS,
+    paths: FilePaths = _CALLED_AS_IDS,
 ) -> list[str]:
     """The ids that a subset specification names.
 
@@ -57,15 +57,11 @@ def select(
         "0.1" — a fraction in (0, 1], by `nested_subset`;
         "prefix:0006R0" — ids that begin so;
         "voc_classic/92", "cityscapes/1_16", … — a list of the field, which comes with the package;
-        "list.txt" — a text file with one id a line, or an image and its mask; lines that begin
-        with # are skipped. A path to a file that is there names the image of that file, or none.
-        Of others, one that is called as the layout calls files names that image, any other the
-        one whose id it ends with, extension aside, but none if it lies in the folder of another
-        split; and a bare name the one id that ends with it. Masks have the name of the image in
-        their path.
+        "list.txt" — a text file with one id a line, or its last part where no other id ends with
+        that, or an image file, alone or with its mask file; lines that begin with # are skipped.
       seed: for fractions.
       held_out: ids that a list may not name.
-      layout: of the image files, whose names a list may hold.
+      paths: tells the ids of the files that a list may hold.
 
     Returns:
       The chosen ids, sorted.
@@ -80,7 +76,7 @@ def select(
     elif spec.startswith("prefix:"):
         chosen = [key for key in ids if key.startswith(spec.removeprefix("prefix:"))]
     elif names_ids(spec):
-        chosen = read_list([*ids, *held_out], spec, layout)
+        chosen = read_list([*ids, *held_out], spec, paths)
         if taken := sorted(set(chosen) & set(held_out)):
             raise DataError(
                 f"{spec}: {len(taken)} of its {len(chosen)} ids are held out: {some(taken)}. Take "
@@ -103,7 +99,7 @@ def split_dev(
     dev: str,
     seed: int,
     listed: Collection[str] = (),
-    layout: Layout = _IDS,
+    paths: FilePaths = _CALLED_AS_IDS,
 ) -> tuple[list[str], list[str]]:
     """Sets a dev part aside, on which settings and checkpoints are chosen.
 
@@ -115,7 +111,7 @@ def split_dev(
       dev: a specification as in `select`, or "" for no dev part.
       seed: for fractions.
       listed: ids that a list names as the subset.
-      layout: as in `select`.
+      paths: as in `select`.
 
     Returns:
       (train ids, dev ids), disjoint, sorted, together all ids.
@@ -124,7 +120,7 @@ def split_dev(
       DataError: as `select`, or nothing is left to train on.
     """
     free = sorted(set(ids) - set(listed)) if is_drawn(dev) else ids
-    held_out = select(free, dev, seed, layout=layout) if dev else []
+    held_out = select(free, dev, seed, paths=paths) if dev else []
     train = sorted(set(ids) - set(held_out))
     if not train:
         raise DataError(f"the dev part {dev!r} takes all {len(ids)} ids; none is left to train on.")
