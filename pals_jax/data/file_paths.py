@@ -16,8 +16,19 @@ _EXTENSION = re.compile(rf"\.(?i:{EXTENSIONS})$")
 _KIND = re.compile(r"_(leftImg8bit|gt(Fine|Coarse)_[a-zA-Z]+)$")
 
 
+# A path with more characters is none.
+_LONGEST = 4096
+
+
 class FilePaths(Protocol):
-    """Tells the ids of images by the paths of files; none or several where it does not know."""
+    """Tells the ids of images by the paths of files: those of no other file, none where it does not
+    know.
+
+    Attributes:
+      wanted: which paths it knows, in the words of an error.
+    """
+
+    wanted: str
 
     def ids_of_image(self, path: str) -> set[str]:
         """The ids of what may be an image."""
@@ -27,13 +38,15 @@ class FilePaths(Protocol):
 
 
 class BenchmarkPaths:
-    """Of Cityscapes and VOC, whose files are called as the ids, which no two splits share: in
-    whatever folder a file lies, unless that has a space in its path.
+    """Of Cityscapes, VOC and the synthetic streets, whose files are called as the ids, and an id is
+    one image whatever the split: in whatever folder a file lies.
     """
+
+    wanted = "given by a path of letters, digits, / . _ + ~ and - alone"
 
     def ids_of_image(self, path: str) -> set[str]:
         """What the file is called, without what tells its kind."""
-        if re.search(r"\s", path):  # perhaps two files
+        if not re.fullmatch(r"[\w./+~-]+", path):  # perhaps two files, or not to be read
             return set()
         return {_KIND.sub("", _EXTENSION.sub("", path.rpartition("/")[2]))}
 
@@ -42,9 +55,9 @@ class BenchmarkPaths:
 
 @dataclasses.dataclass(frozen=True)
 class FolderPaths:
-    """Of one split of a folder, see `folder.scan`: the files that are there, by paths from the
-    root, from the folder of the split or the current one, or absolute ones. Names alone tell
-    nothing, since all splits may have the same.
+    """Of one split of a folder, see `folder.scan`: the files that are there. Names alone tell
+    nothing, since all splits may have the same; and what a list selects does not depend on the
+    current folder.
 
     Attributes:
       root: of the data set.
@@ -57,19 +70,24 @@ class FolderPaths:
     images: str
     masks: str
     split: str
+    wanted = (
+        "that is there, given by a path from config.data.root, from the folder of the split, or "
+        "absolute"
+    )
 
     def ids_of_image(self, path: str) -> set[str]:
-        """The id of an image that is there, or none."""
+        """The id of an image that is there, or the two at a path from two folders."""
         return self._ids_at(path, self.images, self._image_ids)
 
     def ids_of_mask(self, path: str) -> set[str]:
-        """The id of the image of a mask that is there, or none."""
+        """As of an image, of its mask."""
         return self._ids_at(path, self.masks, self._mask_ids)
 
     def _ids_at(self, path: str, pattern: str, ids: Mapping[Path, str]) -> set[str]:
         """The ids of the files at a path; none if one of them is no file of the split."""
-        folders = (self._root, folder_of(self._root, pattern, self.split), Path())
-        files = (folder / path for folder in folders)
+        if len(path) > _LONGEST:  # perhaps a whole list
+            return set()
+        files = (self._root / path, folder_of(self._root, pattern, self.split) / path)
         there = {_entry(file) for file in files if os.path.lexists(file)}
         return {ids[entry] for entry in there} if there <= ids.keys() else set()
 

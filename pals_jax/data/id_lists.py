@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,22 +85,24 @@ def read_list(ids: Sequence[str], spec: str, paths: FilePaths) -> list[str]:
         raise DataError(f"the list of ids {path} is not text in UTF-8: save it as such.") from None
     names = _Names(ids, paths)
     chosen, unknown = set(), []
-    for line in filter(None, map(str.strip, text.split("\n"))):
-        named = names.of_line(line)
+    for raw in text.split("\n"):
+        if not (line := raw.strip()):
+            continue
+        named = names.of_line(raw.removesuffix("\r")) or names.of_line(line)
         if len(named) == 1:
             chosen |= named
         elif named or not line.startswith("#"):
-            unknown.append(line)
+            several = f" (which may be {' or '.join(sorted(named))})" if named else ""
+            unknown.append(f"{textwrap.shorten(line, 200)!r}{several}")
     if unknown:
-        owner, shown = "", ", ".join(unknown)
+        owner, shown = "", ", ".join(unknown)  # all, to be mended at once
         if not is_list(spec):
             owner, shown = f"The list is of {_OF[spec.split('/')[0]]}. ", some(unknown)
         raise DataError(
             f"{spec}: {len(unknown)} of its lines name none of the {len(ids)} images to choose "
-            "from, or several. A line is an id, or an image file and perhaps its mask file; of a "
-            "folder, by paths from config.data.root, from the folder of the split, from the "
-            f"current folder or absolute, to files that are there. {owner}The lines are {shown}. "
-            f"There are the ids {some(sorted(ids))}."
+            f"from, or several: {shown}. {owner}A line is an id, or an image file, perhaps with "
+            f"its mask file behind a space, {paths.wanted}. There are the ids "
+            f"{some(sorted(ids))}."
         )
     return list(chosen)
 
@@ -139,7 +142,6 @@ class _Names:
         return found
 
     def _of_image(self, text: str) -> set[str]:
-        """The ids that an id, the last part of one, or the path of an image may stand for."""
-        if text in self._known:
-            return {text}
-        return self._paths.ids_of_image(text) & self._known or self._by_last_part.get(text, set())
+        """The ids that an id, the path of an image or the last part of an id may stand for."""
+        named = {text, *self._paths.ids_of_image(text)} & self._known
+        return named or self._by_last_part.get(text, set())

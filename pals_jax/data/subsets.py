@@ -1,7 +1,7 @@
 """Choose which images count as labelled: nested fractions, lists, prefixes, and a dev part.
 
-Every choice is over ids alone, so no image is decoded, and depends neither on the order in which
-the ids come nor on a library's random generator: ids are ordered by a keyed hash.
+No image is decoded, and no choice depends on the order in which the ids come or on a library's
+random generator: ids are ordered by a keyed hash.
 """
 
 import hashlib
@@ -57,8 +57,9 @@ def select(
         "0.1" — a fraction in (0, 1], by `nested_subset`;
         "prefix:0006R0" — ids that begin so;
         "voc_classic/92", "cityscapes/1_16", … — a list of the field, which comes with the package;
-        "list.txt" — a text file with one id a line, or its last part where no other id ends with
-        that, or an image file, alone or with its mask file; lines that begin with # are skipped.
+        "list.txt" — a text file with one id a line, or an image file, alone or with its mask file,
+        by paths as `paths` wants them, or the last part of an id that no other ends with; lines
+        that begin with # are skipped, but for ids and files that do.
       seed: for fractions.
       held_out: ids that a list may not name.
       paths: tells the ids of the files that a list may hold.
@@ -110,7 +111,7 @@ def split_dev(
       ids: all ids of the training split.
       dev: a specification as in `select`, or "" for no dev part.
       seed: for fractions.
-      listed: ids that a list names as the subset.
+      listed: ids that are not held out, as a list's where the dev part is drawn.
       paths: as in `select`.
 
     Returns:
@@ -119,7 +120,9 @@ def split_dev(
     Raises:
       DataError: as `select`, or nothing is left to train on.
     """
-    free = sorted(set(ids) - set(listed)) if is_drawn(dev) else ids
+    free = sorted(set(ids) - set(listed))
+    if not free:
+        raise DataError(f"the subset lists all {len(ids)} ids; none is left to hold out.")
     held_out = select(free, dev, seed, paths=paths) if dev else []
     train = sorted(set(ids) - set(held_out))
     if not train:

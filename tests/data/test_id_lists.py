@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pals_jax.data import id_lists
 from pals_jax.data.errors import DataError
 from pals_jax.data.file_paths import FolderPaths
+from pals_jax.data.folder import folder_of
 from pals_jax.data.subsets import select
 
 IDS = [f"drive{d}/{i:03d}" for d in "ab" for i in range(10)]
@@ -96,10 +97,15 @@ def test_lists_of_files_of_the_benchmarks(chosen, line):
     ids = ["2007_000032", "2007_000033", "jena_000078_000018", "jena_000078_000019"]
     (name,) = chosen(line, ids)
     assert name in line
-    wrong = (f"{line} {line}.txt", f"{line} masks/2007_000033.png", f"my data/{line}")
-    for other in (line.replace("32", "34"), *wrong):
+    unknown = line.replace("32", "34").replace("19", "20")
+    path = line.split()[0]
+    for other in (
+        *(unknown, f"{line} {line}.txt", f"{line} masks/2007_000033.png", f"my data/{line}"),
+        *(f"{path} masks/2007_000033.png", f"x.jpg,{path}", f"x.jpg;{path}", f"x.jpg:{path}"),
+    ):
         with pytest.raises(DataError, match=REFUSED):
-            chosen(other.replace("19", "20"), ids)
+            chosen(other, ids)
+    assert chosen(f"#{line}\n# {line}\n2007_000033", ids) == ["2007_000033"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +115,7 @@ def test_lists_of_files_of_the_benchmarks(chosen, line):
             "images/{split}/{id}.jpg",
             "images/train/7.jpg images/train/8.jpg masks/train/7.png",
             "7|7.jpg|images/train/7.jpg|images/train/7.jpg masks/train/7.png|7 masks/train/7.png"
-            "|./7.jpg|images//train/7.jpg|images/train/../train/7.jpg 7.png|root/images/train/7.jpg"
+            "|./7.jpg|images//train/7.jpg|images/train/../train/7.jpg 7.png"
             "|ROOT/images/train/7.jpg|ROOT/images/train/7.jpg ROOT/masks/train/7.png",
         ),
         (
@@ -124,11 +130,8 @@ def test_lists_of_files_of_the_benchmarks(chosen, line):
         ),
     ],
 )
-def test_the_path_of_a_file_names_its_image(
-    chosen, folder, tmp_path, monkeypatch, images, files, lines
-):
+def test_the_path_of_a_file_names_its_image(chosen, folder, images, files, lines):
     paths = folder(files, images)
-    monkeypatch.chdir(tmp_path)
     for line in lines.replace("ROOT", paths.root).split("|"):
         assert chosen(line, ["7", "8", "0", "7_sat"], paths=paths) == ["7"]
 
@@ -140,6 +143,7 @@ def test_the_path_of_a_file_names_its_image(
         "../val/7.jpg",
         "south/train/7.jpg",
         "ROOT/south/train/7.jpg",
+        "root/train/7.jpg",  # from the current folder
         "6.jpg",  # there, but not to choose from
         "train/9.jpg",  # not there
         "JPEGImages/7.jpg",
@@ -164,27 +168,24 @@ def test_the_path_of_a_file_names_its_image(
         "7 " * 5000,
     ],
 )
-def test_every_other_path_is_refused(chosen, folder, line):
+def test_every_other_path_is_refused(chosen, folder, tmp_path, monkeypatch, line):
     paths = folder(
         "train/6.jpg train/7.jpg train/8.jpg val/7.jpg south/train/7.jpg "
         "masks/train/7.png masks/train/8.png masks/val/7.png",
         "{split}/{id}.jpg",
     )
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=REFUSED):
         chosen(line.replace("ROOT", paths.root), ["7", "8"], paths=paths)
 
 
-def test_a_path_that_leads_to_two_files_is_refused(chosen, folder, tmp_path, monkeypatch):
-    """From the root to one, from the current folder to another."""
-    paths = folder("train/7.jpg train/train/7.jpg train/8.jpg", "{split}/{id}.jpg")
-    with pytest.raises(DataError, match=REFUSED):
-        chosen("train/7.jpg", ["7", "8", "train/7"], paths=paths)
-    (tmp_path / "south/train").mkdir(parents=True)
-    (tmp_path / "south/train/8.jpg").touch()
-    assert chosen("train/8.jpg", ["7", "8"], paths=paths) == ["8"]
-    monkeypatch.chdir(tmp_path / "south")
-    with pytest.raises(DataError, match=REFUSED):
-        chosen("train/8.jpg", ["7", "8"], paths=paths)
+def test_a_line_that_stands_for_two_images_is_refused(chosen, folder):
+    paths = folder("train/7.jpg train/train/7.jpg train/8.jpg train/8.jpg.jpg", "{split}/{id}.jpg")
+    ids = ["7", "8", "8.jpg", "train/7"]
+    for line, named in (("train/7.jpg", "7 or train/7"), ("8.jpg", "8 or 8.jpg")):
+        with pytest.raises(DataError, match=rf"or several: '{line}' \(which may be {named}\)"):
+            chosen(line, ids, paths=paths)
+    assert chosen("train/8.jpg\n8.jpg.jpg", ids, paths=paths) == ["8", "8.jpg"]
 
 
 def test_the_path_of_a_file_may_hold_spaces(chosen, folder, tmp_path):
@@ -199,6 +200,11 @@ def test_the_path_of_a_file_may_hold_spaces(chosen, folder, tmp_path):
             chosen(line, ["a", "a b"], paths=paths)
 
 
+def test_spaces_around_an_id_are_its_own_where_one_has_them(chosen):
+    assert chosen(" a\nb \r\n", [" a", "a", "b", "b "]) == [" a", "b "]
+    assert chosen(" a\nb \r\n", ["a", "b"]) == ["a", "b"]
+
+
 def test_links_lead_to_what_they_are_called(chosen, folder, tmp_path, monkeypatch):
     """Two ids of one file are two images; a folder may have several names."""
     paths = folder("train/7.jpg", "{split}/{id}.jpg")
@@ -210,13 +216,20 @@ def test_links_lead_to_what_they_are_called(chosen, folder, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "here")
     by_link = FolderPaths("link", "{split}/{id}.jpg", "m/{id}.png", "train")
     for key in "789":
-        for line in (f"{key}.jpg", f"link/train/{key}.jpg", f"{root}/train/{key}.jpg"):
+        for line in (
+            f"{key}.jpg",
+            f"{tmp_path}/here/link/train/{key}.jpg",
+            f"{root}/train/{key}.jpg",
+        ):
             assert chosen(line, list("789"), paths=paths) == [key]
             assert chosen(line, list("789"), paths=by_link) == [key]
 
 
 IDS_ALIKE = st.lists(
-    st.from_regex(r"(a_)?[0a](/[0a])?(_0)?", fullmatch=True), min_size=1, max_size=6, unique=True
+    st.from_regex(r"(a_)?[0a](/[0a])?(_0)?|0\.png", fullmatch=True),
+    min_size=1,
+    max_size=6,
+    unique=True,
 )
 LAYOUTS = ("{split}/{id}.png", "{id}_0.png", "a_{id}.png", "{split}/a/{id}/0.png", "{id}_{split}.*")
 
@@ -237,13 +250,16 @@ def test_the_paths_of_all_images_name_them_and_no_others(tmp_path_factory, ids, 
         path.write_text(str(root / name))
         assert select(ids, str(path), 0, paths=paths) == [key]
         path.write_text(name)
-        with contextlib.suppress(DataError):  # perhaps there from the folder of the split, too
+        below = str(folder_of(Path(), layout, "train") / name)
+        meant = {key} | {other for other in ids if below == files[other] or name == other}
+        told = pytest.raises(DataError) if len(meant) > 1 else contextlib.nullcontext()
+        with told:
             assert select(ids, str(path), 0, paths=paths) == [key]
 
 
 def test_every_unknown_id_of_a_list_is_named(chosen):
     with pytest.raises(
-        DataError, match=r"list\.txt: 2 of .* 20 images to.*lines are nope, drivea/999\."
+        DataError, match=r"list\.txt: 2 of .* 20 images to.*several: 'nope', 'drivea/999'\."
     ):
         chosen("drivea/003\nnope\ndrivea/999\n")
 

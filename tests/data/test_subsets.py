@@ -103,6 +103,8 @@ def test_train_and_dev_part_the_ids(dev):
 def test_a_dev_part_that_takes_all_is_refused():
     with pytest.raises(DataError, match="none is left to train on"):
         split_dev(IDS, "1.0", 0)
+    with pytest.raises(DataError, match="the subset lists all 20 ids; none is left to hold out"):
+        split_dev(IDS, "0.5", 0, listed=IDS)
 
 
 def test_ids_hash_is_that_of_the_sorted_lines():
