@@ -15,7 +15,6 @@ _EXTENSION = re.compile(rf"\.(?i:{EXTENSIONS})$")
 # What Cityscapes puts behind the id of a frame: "jena_000078_000019_gtFine_labelIds.png".
 _KIND = re.compile(r"_(leftImg8bit|gt(Fine|Coarse)_[a-zA-Z]+)$")
 
-
 # A path with more characters is none.
 _LONGEST = 4096
 
