@@ -41,11 +41,11 @@ class BenchmarkPaths:
     one image whatever the split: in whatever folder a file lies.
     """
 
-    wanted = "given by a path of letters, digits, / . _ + ~ and - alone"
+    wanted = "given by a path of letters, digits, / . _ ~ and - alone"
 
     def ids_of_image(self, path: str) -> set[str]:
         """What the file is called, without what tells its kind."""
-        if not re.fullmatch(r"[\w./+~-]+", path):  # perhaps two files, or not to be read
+        if not re.fullmatch(r"(?!-)[\w./~-]+", path):  # perhaps two files, or not to be read
             return set()
         return {_KIND.sub("", _EXTENSION.sub("", path.rpartition("/")[2]))}
 

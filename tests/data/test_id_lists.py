@@ -101,7 +101,13 @@ def test_lists_of_files_of_the_benchmarks(chosen, line):
     path = line.split()[0]
     for other in (
         *(unknown, f"{line} {line}.txt", f"{line} masks/2007_000033.png", f"my data/{line}"),
-        *(f"{path} masks/2007_000033.png", f"x.jpg,{path}", f"x.jpg;{path}", f"x.jpg:{path}"),
+        *(
+            f"{path} masks/2007_000033.png",
+            f"x.jpg,{path}",
+            f"x.jpg;{path}",
+            f"x.jpg:{path}",
+            f"-{path}",
+        ),
     ):
         with pytest.raises(DataError, match=REFUSED):
             chosen(other, ids)
