@@ -45,6 +45,7 @@ def test_config_takes_steps(path, tmp_path, downloads, monkeypatch):
         # Only smaller: the network, the target and the optimiser stay what the file says.
         config.update(total_steps=2, batch_size=2, accumulation=1, num_devices=1)
         config.model.update(width=8, decoder_channels=16)
+        config.log.panels_every = 0
         config.data.update(crop_size=(32, 32), dev="", classes=(), workers=0)
         config.data.update(root=str(downloads), data_dir=str(downloads / "prepared"))
     published = config.data.name in ("cityscapes", "voc2012")

@@ -27,6 +27,7 @@ def stored(workdir):
 def resnet(config):
     """A run of one step of a real network, so small that parameters stay as they are."""
     config.total_steps = 1
+    config.target.name = "one_hot"
     config.model.update(name="deeplabv3plus_resnet18", width=4, decoder_channels=8)
     config.optimizer.update(learning_rate=1e-30, end_learning_rate=0.0)
     return config

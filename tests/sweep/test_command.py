@@ -69,6 +69,7 @@ def command(tmp_path):
         "--config.model.width=8",
         "--config.model.decoder_channels=16",
         "--config.log.every=1",
+        "--config.log.panels_every=0",
         "--config.eval.batch_size=1",
     )
 
