@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,9 @@ _OF = {
     "voc": "VOC 2012 trainaug",
     "cityscapes": "Cityscapes train",
 }
+
+# Characters of a line that an error shows: more are a whole list in one line.
+_LONGEST_SHOWN = 500
 
 
 def require_list(spec: str, name: str) -> None:
@@ -93,7 +95,8 @@ def read_list(ids: Sequence[str], spec: str, paths: FilePaths) -> list[str]:
             chosen |= named
         elif named or not line.startswith("#"):
             several = f" (which may be {' or '.join(sorted(named))})" if named else ""
-            unknown.append(f"{textwrap.shorten(line, 200)!r}{several}")
+            more = "…" if len(line) > _LONGEST_SHOWN else ""
+            unknown.append(f"{line[:_LONGEST_SHOWN]!r}{more}{several}")
     if unknown:
         owner, shown = "", ", ".join(unknown)  # all, to be mended at once
         if not is_list(spec):

@@ -264,6 +264,8 @@ def test_the_paths_of_all_images_name_them_and_no_others(tmp_path_factory, ids, 
 
 
 def test_every_unknown_id_of_a_list_is_named(chosen):
+    with pytest.raises(DataError, match=r"'x{300}/y', 'z{500}'…"):
+        chosen("x" * 300 + "/y\n" + "z" * 900)
     with pytest.raises(
         DataError, match=r"list\.txt: 2 of .* 20 images to.*several: 'nope', 'drivea/999'\."
     ):
