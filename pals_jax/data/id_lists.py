@@ -75,8 +75,8 @@ def read_list(ids: Sequence[str], spec: str, paths: FilePaths) -> list[str]:
       paths: tells the ids of files.
 
     Raises:
-      DataError: the list cannot be read, or has lines that name none of the ids or several; all are
-        listed.
+      DataError: the list cannot be read, or has lines that name none of the ids, several, or one
+        with the mask of another; all are listed.
     """
     path = _list_file(spec)
     try:
@@ -103,9 +103,9 @@ def read_list(ids: Sequence[str], spec: str, paths: FilePaths) -> list[str]:
             owner, shown = f"The list is of {_OF[spec.split('/')[0]]}. ", some(unknown)
         raise DataError(
             f"{spec}: {len(unknown)} of its lines name none of the {len(ids)} images to choose "
-            f"from, or several: {shown}. {owner}A line is an id, or an image file, perhaps with "
-            f"its mask file behind a space, {paths.wanted}. There are the ids "
-            f"{some(sorted(ids))}."
+            f"from, several, or one with another's mask: {shown}. {owner}A line is an id, or an "
+            f"image file, perhaps with its mask file behind a space, {paths.wanted}. There are the "
+            f"ids {some(sorted(ids))}."
         )
     return list(chosen)
 

@@ -75,7 +75,7 @@ def test_an_id_is_never_cut(chosen):
 def test_the_last_part_stands_for_the_one_id_that_ends_with_it(chosen):
     assert chosen("jena_1", ["aachen/aachen_1", "jena/jena_1"]) == ["jena/jena_1"]
     assert chosen("1", ["1", "x/1"]) == ["1"]
-    with pytest.raises(DataError, match="name none of the 2 images to choose from, or several"):
+    with pytest.raises(DataError, match="name none of the 2 images to choose from, several"):
         chosen("jena_1", ["x/jena_1", "y/jena_1"])
     with pytest.raises(DataError, match=REFUSED):
         chosen("y/jena_1", ["x/jena_1"])
@@ -189,7 +189,7 @@ def test_a_line_that_stands_for_two_images_is_refused(chosen, folder):
     paths = folder("train/7.jpg train/train/7.jpg train/8.jpg train/8.jpg.jpg", "{split}/{id}.jpg")
     ids = ["7", "8", "8.jpg", "train/7"]
     for line, named in (("train/7.jpg", "7 or train/7"), ("8.jpg", "8 or 8.jpg")):
-        with pytest.raises(DataError, match=rf"or several: '{line}' \(which may be {named}\)"):
+        with pytest.raises(DataError, match=rf"mask: '{line}' \(which may be {named}\)"):
             chosen(line, ids, paths=paths)
     assert chosen("train/8.jpg\n8.jpg.jpg", ids, paths=paths) == ["8", "8.jpg"]
 
@@ -267,7 +267,7 @@ def test_every_unknown_id_of_a_list_is_named(chosen):
     with pytest.raises(DataError, match=r"'x{300}/y', 'z{500}'…"):
         chosen("x" * 300 + "/y\n" + "z" * 900)
     with pytest.raises(
-        DataError, match=r"list\.txt: 2 of .* 20 images to.*several: 'nope', 'drivea/999'\."
+        DataError, match=r"list\.txt: 2 of .* 20 images to.*mask: 'nope', 'drivea/999'\."
     ):
         chosen("drivea/003\nnope\ndrivea/999\n")
 
