@@ -7,33 +7,27 @@ Hardware: two processor cores, about 45 minutes. Trains on all labels of the oth
 reports on drive 0006R0, on which the settings were chosen, with a tenth of these labels.
 """
 
+from configs.sweeps.camvid_search import CHOSEN, pals
 from pals_jax.sweep import Grid, Sweep
-
-# As in `camvid_labels.py`.
-_CHOSEN = {
-    "target.options.alpha": 0.1,
-    "target.options.ramp": "constant",
-    "target.options.temperature": 0.05,
-    "target.options.mask": "same_class",
-    "target.options.centre": True,
-    "target.options.prior": "image",
-    "target.options.feature": "rgb",
-    "target.options.stride": 8,
-}
 
 
 def get_sweep() -> Sweep:
     """Three targets, three seeds."""
+    return held_out("0006R0")
+
+
+def held_out(drive: str) -> Sweep:
+    """Training on the other drives of the training split, reported on this one."""
     return Sweep(
-        title="CamVid: across drives",
+        title=f"CamVid: across drives, {drive}",
         baseline="CE",
         grids=(
             Grid(
-                {"data.dev": ("prefix:0006R0",), "eval.split": ("dev",), "seed": (0, 1, 2)},
+                {"data.dev": (f"prefix:{drive}",), "eval.split": ("dev",), "seed": (0, 1, 2)},
                 {
                     "CE": {"target.name": "one_hot"},
                     "LS": {"target.name": "label_smoothing", "target.options.epsilon": 0.1},
-                    "PALS": {"target.name": "pals", **_CHOSEN},
+                    "PALS": pals(CHOSEN),
                 },
             ),
         ),

@@ -8,69 +8,29 @@ label smoothing were chosen on drive 0006R0 (`camvid_search.py`), those of the o
 published ones.
 """
 
+from configs.sweeps.camvid_search import CHOSEN, DECODER, PLAIN, pals
 from pals_jax.sweep import Grid, Sweep
 
-# The highest mIoU of the search, on average of two seeds; the highest with the network's own
-# features; the defaults when it was made.
-_CHOSEN = {
-    "alpha": 0.1,
-    "ramp": "constant",
-    "temperature": 0.05,
-    "mask": "same_class",
-    "centre": True,
-    "gate": "none",
-    "prior": "image",
-    "feature": "rgb",
-    "stride": 8,
-}
-_DECODER = {
-    "alpha": 0.3,
-    "ramp": "linear",
-    "temperature": 0.1,
-    "mask": "none",
-    "centre": True,
-    "gate": "none",
-    "prior": "image",
-    "feature": "decoder",
-    "stride": 0,
-}
-_DEFAULTS = {
-    "alpha": 0.3,
-    "ramp": "linear",
-    "temperature": 0.1,
-    "mask": "none",
-    "centre": False,
-    "gate": "none",
-    "prior": "none",
-    "feature": "decoder",
-    "stride": 0,
-}
-
-_OTHERS = ("svls", "ols", "ps_kd", "tf_kd", "mbls", "nacl", "bake")
-
-
-def _pals(options: dict[str, object]) -> dict[str, object]:
-    fields = {f"target.options.{option}": value for option, value in options.items()}
-    return {"target.name": "pals", **fields}
+_OTHERS = ("svls", "ols", "ps_kd", "tf_kd", "mbls", "nacl")
 
 
 def get_sweep() -> Sweep:
     """Cross-entropy, label smoothing and PALS with all numbers of labels; with a tenth, also the
-    controls of PALS, its best setting with decoder features, its defaults,
-    and all other targets.
+    controls of PALS, its best setting with decoder features, its plain form, and all other targets.
     """
     main = {
         "CE": {"target.name": "one_hot"},
         "LS": {"target.name": "label_smoothing", "target.options.epsilon": 0.1},
-        "PALS": _pals(_CHOSEN),
+        "PALS": pals(CHOSEN),
     }
-    within_class = {"PALS uniform within class": _pals({**_CHOSEN, "affinity": "uniform"})}
+    within_class = {"PALS uniform within class": pals({**CHOSEN, "affinity": "uniform"})}
     others = {
-        "PALS decoder": _pals(_DECODER),
-        "PALS uniform": _pals({**_CHOSEN, "affinity": "uniform", "mask": "none"}),
-        "PALS identity": _pals({**_CHOSEN, "affinity": "identity"}),
-        "PALS defaults": _pals(_DEFAULTS),
+        "PALS decoder": pals(DECODER),
+        "PALS uniform": pals({**CHOSEN, "affinity": "uniform", "mask": "none"}),
+        "PALS identity": pals({**CHOSEN, "affinity": "identity"}),
+        "PALS defaults": pals(PLAIN),  # which the defaults were then
         **{name: {"target.name": name} for name in _OTHERS},
+        "bake": {**pals(PLAIN), "target.name": "bake"},
     }
     few, more = {"data.subset": ("0.1",)}, {"data.subset": ("0.3", "1.0")}
     return Sweep(

@@ -8,9 +8,10 @@ training split to choose on. One seed shows no difference in mIoU: this is for t
 that the runs log.
 """
 
+from configs.sweeps.camvid_search import PLAIN, pals
 from pals_jax.sweep import Grid, Sweep
 
-_PALS = {
+_CHANGES = {
     "PALS": {},
     "centred": {"centre": True},
     "same class": {"mask": "same_class"},
@@ -31,9 +32,7 @@ _PALS = {
 def get_sweep() -> Sweep:
     """Cross-entropy, label smoothing and PALS with one option changed at a time."""
     variants = {"CE": {"target.name": "one_hot"}, "LS": {"target.name": "label_smoothing"}}
-    for name, options in _PALS.items():
-        fields = {f"target.options.{option}": value for option, value in options.items()}
-        variants[name] = {"target.name": "pals", **fields}
+    variants |= {name: pals({**PLAIN, **changes}) for name, changes in _CHANGES.items()}
     on_dev = {"data.subset": ("0.1",), "data.dev": ("prefix:0006R0",), "eval.split": ("dev",)}
     return Sweep(
         title="CamVid: what q is",
