@@ -1,4 +1,5 @@
-"""Times a whole training step: PALS against cross-entropy, and both against PyTorch.
+"""Times a whole training step: PALS in its plain form against cross-entropy, and both against
+PyTorch.
 
 The network is DeepLabV3+ with a ResNet-50 at output stride 16, the step is forward, backward and
 SGD with momentum and weight decay, on one batch of float32. PyTorch runs the same network, with the
@@ -19,6 +20,7 @@ import numpy as np
 import optax
 
 from benchmarks import harness
+from configs.sweeps.camvid_search import PLAIN
 from pals_jax import networks, sharding, state
 from pals_jax.config import default_config, resolve
 from pals_jax.objectives import Supervised
@@ -155,7 +157,7 @@ def run(backbone: str, size: int, strides: Sequence[int], repeats: int) -> list[
         "PyTorch, NHWC": lambda name: pytorch(name, cross_entropy, batch, channels_last=True),
     }
     for stride in strides:
-        config = configuration(backbone, size, "pals", stride=stride)
+        config = configuration(backbone, size, "pals", **{**PLAIN, "stride": stride})
         steps[f"PALS, stride {stride}"] = lambda name, config=config: ours(name, config, batch)
     built = {name: step(name) for name, step in steps.items()}
     # The ramp of PALS starts at 0; what it adds in two steps is less than the tolerances. Without

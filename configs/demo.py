@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config.data.crop_size = (96, 192)
     config.data.scale = (0.75, 1.5)
     config.data.photometric = False
+    config.target.name = "pals"
     config.model.name = "deeplabv3plus_resnet18"
     config.model.width = 16
     config.model.decoder_channels = 32

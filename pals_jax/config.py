@@ -19,7 +19,7 @@ from pals_jax.errors import ConfigError, OptionError
 from pals_jax.files import write_atomically
 from pals_jax.models import MODELS
 from pals_jax.objectives import LABEL_DOWNSAMPLING, OBJECTIVES
-from pals_jax.targets import TARGETS
+from pals_jax.targets import TARGETS, Target
 
 # Fields that may differ between the parts of an interrupted run, because they do not alter what it
 # learns.
@@ -115,7 +115,7 @@ def default_config() -> ConfigDict:
     config.model.std = (0.229, 0.224, 0.225)
 
     config.target = ConfigDict()
-    config.target.name = "pals"  # see pals_jax/targets
+    config.target.name = "label_smoothing"  # see pals_jax/targets
     config.target.options = _option_placeholders()  # unset = the target's own default
     config.auxiliary_weight = 0.4
 
@@ -165,13 +165,15 @@ def _option_placeholders() -> ConfigDict:
     """One typed, unset field per option of any target, so that the command line can set it."""
     options = ConfigDict()
     for target in TARGETS.values():
-        for field in _options_of(target):
-            options[field.name] = config_dict.placeholder(type(field.default))
+        for name, default in _options_of(target).items():
+            options[name] = config_dict.placeholder(type(default))
     return options
 
 
-def _options_of(target) -> list[dataclasses.Field]:
-    return [field for field in dataclasses.fields(target) if field.name != "num_classes"]
+def _options_of(target: type[Target]) -> dict[str, Any]:
+    """The defaults of a target's options, by name."""
+    fields = dataclasses.fields(target)
+    return {field.name: field.default for field in fields if field.name != "num_classes"}
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -196,13 +198,14 @@ def resolve(config: ConfigDict) -> ConfigDict:
     name = config.target.name
     if name not in TARGETS:
         raise ConfigError(f"config.target.name must be one of {sorted(TARGETS)}, found {name!r}")
-    known = {field.name: field.default for field in _options_of(TARGETS[name])}
+    known = _options_of(TARGETS[name])
     given = {key: value for key, value in config.target.options.items() if value is not None}
     for option in given:
         if option not in known:
+            owners = sorted(other for other in TARGETS if option in _options_of(TARGETS[other]))
             raise ConfigError(
-                f"config.target.options.{option} is not an option of target {name!r}; its "
-                f"options: {sorted(known)}"
+                f"config.target.options.{option} is not an option of config.target.name={name!r}, "
+                f"which has {sorted(known)}; targets that have it: {owners}"
             )
     config.target.options = ConfigDict({**known, **given})
     try:

@@ -36,6 +36,7 @@ def config():
     config.model.name = "toy"
     config.model.width = 8
     config.model.decoder_channels = 16
+    config.target.name = "pals"
     config.data.crop_size = SIZE
     config.log.every = 2
     config.log.panels_every = 0

@@ -9,10 +9,11 @@ from pals_jax.errors import ConfigError
 
 def test_resolve_fills_in_the_options_of_the_target():
     config = configs.default_config()
+    config.target.name = "pals"
     config.target.options.alpha = 0.7
     resolved = configs.resolve(config)
     assert resolved.target.options.alpha == 0.7
-    assert resolved.target.options.temperature == 0.1
+    assert resolved.target.options.temperature == 0.05
     config = configs.default_config()
     config.target.name = "one_hot"
     assert configs.resolve(config).target.options.to_dict() == {}
@@ -85,6 +86,7 @@ def test_saved_configuration_comes_back_equal(tmp_path):
 )
 def test_bad_values_are_named(field, value, told):
     config = configs.default_config()
+    config.target.name = "pals"
     with config.ignore_type():
         config.update_from_flattened_dict({field: value})
     with pytest.raises(ConfigError) as error:
@@ -106,7 +108,8 @@ def test_an_option_of_another_target_is_refused():
     config = configs.default_config()
     config.target.name = "one_hot"
     config.target.options.alpha = 0.3
-    with pytest.raises(ConfigError, match=r"options\.alpha is not an option of target 'one_hot'"):
+    told = r"options\.alpha is not an option of .*'one_hot', which has \[\]; .*'pals'"
+    with pytest.raises(ConfigError, match=told):
         configs.resolve(config)
 
 

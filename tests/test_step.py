@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from toy import CLASSES, draw_batch
 
+from configs.sweeps.camvid_search import PLAIN
 from pals_jax import config as configs
 from pals_jax import networks, sharding, state
 from pals_jax.objectives import Supervised
@@ -61,15 +62,18 @@ def largest_relative_difference(first, second):
 
 
 @pytest.mark.parametrize(
-    ("network", "mask", "downsample"),
-    [("deeplabv3plus_resnet18", "none", 1), ("toy", "same_class_correct", 1), ("toy", "none", 2)],
+    ("network", "options", "downsample"),
+    [
+        ("deeplabv3plus_resnet18", PLAIN, 1),
+        ("toy", {**PLAIN, "mask": "same_class_correct"}, 1),
+        ("toy", {"stride": 4}, 2),
+    ],
 )
-def test_four_devices_agree_with_one(config, network, mask, downsample):
+def test_four_devices_agree_with_one(config, network, options, downsample):
     config.batch_size = 8
     config.data.downsample = downsample
     config.model.name = network
-    config.target.options.mask = mask
-    config.target.options.ramp = "constant"
+    config.target.options.update(options, ramp="constant")
     config.model.auxiliary = True
     one, four = Run(config, 1), Run(config, 4)
     # Batches on which no activation is within rounding of 0: with seeds 0 to 2, one ReLU of a
@@ -86,7 +90,7 @@ def test_four_parts_of_two_equal_one_of_eight_where_batch_norm_is_frozen(config,
     config.batch_size = 8
     config.data.update(downsample=downsample, label_downsampling=how)
     config.model.freeze_batch_norm = True
-    config.target.options.ramp = "constant"
+    config.target.options.update(PLAIN, ramp="constant")
     whole = Run(config)
     config.accumulation = 4
     parts = Run(config)
@@ -112,6 +116,7 @@ def test_a_batch_without_labels_changes_nothing_but_decay_and_statistics(config)
 
 def test_the_ramp_follows_the_steps(config):
     # The soft labels' cross-entropy leaves that of the labels with α = 0.3 · step / total_steps.
+    config.target.options.update(PLAIN)
     run = Run(config)
     gaps = []
     for seed in range(3):
@@ -127,7 +132,7 @@ def test_the_ramp_follows_the_steps(config):
 def test_accumulation_is_exact_for_a_target_with_state(config):
     config.batch_size = 8
     config.model.freeze_batch_norm = True
-    config.target.options.update(ramp="constant", prior="dataset", alpha=1.0)
+    config.target.options.update(PLAIN, ramp="constant", prior="dataset", alpha=1.0)
     whole = Run(config)
     config.accumulation = 4
     parts = Run(config)
@@ -272,6 +277,7 @@ def test_images_are_the_mean_of_what_they_were(config):
 
 
 def test_inspection_leaves_the_state_and_names_diagnostics(config):
+    config.target.options.update(PLAIN)
     run = Run(config)
     batch = draw_batch(0, 4)["labeled"]
     batch = {"labeled": {"image": batch["image"], "label": batch["label"]}}

@@ -204,7 +204,7 @@ def test_a_changed_field_that_alters_training_is_refused(config, run_data, tmp_p
     config.eval.batch_size = 1
     train_and_evaluate(config, tmp_path, run_data())  # these do not alter training
     config.optimizer.learning_rate = 0.5
-    config.target.options.alpha = 0.1
+    config.target.options.alpha = 0.2
     with pytest.raises(ConfigError) as refusal:
         train_and_evaluate(config, tmp_path, run_data())
     assert "config.optimizer.learning_rate" in str(refusal.value)

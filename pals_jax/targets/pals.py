@@ -4,7 +4,7 @@ A reconstruction from the abstract of "Pixel-Wise Adaptive Label Smoothing for S
 Semantic Segmentation" (Sensors 2022, 22(7), 2623). The abstract says: an aggregated distribution
 per pixel, a similarity matrix with the affinities between all pairs of pixels, one-hot ground truth
 added to the result. Its equations and code are not public, so every choice beyond that is an option
-here.
+here. The defaults are the setting that a search chose on CamVid (docs/study.md).
 """
 
 import dataclasses
@@ -49,8 +49,8 @@ class Pals(Target):
       power: exponent ≥ 1 of relu_cosine.
       mask: sources of a row: "none" = all pixels, "same_class" = those of its label, "correct" =
           those that the network gets right in this step, "same_class_correct" = both.
-      feature: what is compared: "decoder" features, "logits", "probs", or the colours "rgb" (a
-          control).
+      feature: what is compared: "decoder" features, "logits", "probs", or the colours "rgb" of the
+          image.
       centre: subtract the image's mean feature over its sources first. Features after a ReLU have
           cosines ≥ 0.
       exclude_self: whether a pixel's own prediction stays out of its q. With A = I, PALS only
@@ -78,19 +78,19 @@ class Pals(Target):
     name = "pals"
 
     affinity: str = "exp_cosine"
-    temperature: float = 0.1
+    temperature: float = 0.05
     power: float = 1.0
-    mask: str = "none"
-    feature: str = "decoder"
-    centre: bool = False
+    mask: str = "same_class"
+    feature: str = "rgb"
+    centre: bool = True
     exclude_self: bool = True
-    alpha: float = 0.3
-    ramp: str = "linear"
-    stride: int = 0
+    alpha: float = 0.1
+    ramp: str = "constant"
+    stride: int = 8
     upsample: str = "bilinear"
     softmax_temperature: float = 1.0
     gate: str = "none"
-    prior: str = "none"
+    prior: str = "image"
     implementation: str = "auto"
     tile_size: int = 0
 

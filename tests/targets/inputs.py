@@ -1,4 +1,6 @@
-"""Random inputs of a target, and what PALS makes of them."""
+"""Random inputs of a target, and what PALS makes of them in its plain form: each output of the
+network from all others.
+"""
 
 import functools
 
@@ -6,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs.sweeps.camvid_search import PLAIN
 from pals_jax.outputs import Outputs
 from pals_jax.targets import Inputs, Pals, labels_from_index
 
@@ -31,7 +34,7 @@ def jitted(target):
 
 
 def soft_labels(inputs, progress=1.0, **options):
-    target = Pals(inputs.labels.probs.shape[-1], **options)
+    target = Pals(inputs.labels.probs.shape[-1], **(PLAIN | options))
     labels, _ = jitted(target)(inputs, target.init(), jnp.float32(progress))
     return labels
 

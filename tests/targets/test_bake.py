@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from inputs import make_inputs, q_of
 
+from configs.sweeps.camvid_search import PLAIN
 from pals_jax import affinity
 from pals_jax.targets import Bake
 
 
 def spread(inputs, **options):
     """Q itself: α = 1 leaves nothing of the label."""
-    target = Bake(inputs.labels.probs.shape[-1], alpha=1.0, ramp="constant", **options)
+    options = PLAIN | {"alpha": 1.0, "ramp": "constant"} | options
+    target = Bake(inputs.labels.probs.shape[-1], **options)
     return jax.jit(target.apply)(inputs, {}, jnp.float32(1))[0].probs
 
 

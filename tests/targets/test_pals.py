@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import IGNORE, jitted, make_inputs, q_of, soft_labels
 
+from configs.sweeps.camvid_search import PLAIN
 from pals_jax import losses
 from pals_jax.outputs import Outputs
 from pals_jax.targets import TARGETS, Inputs, Labels, Pals, labels_from_index
@@ -203,7 +204,7 @@ def test_prior_correction_divides_by_class_frequencies():
 
 def test_prior_of_the_data_set_is_that_of_earlier_steps():
     first, second = make_inputs(seed=9, batch=1), make_inputs(seed=10, batch=1)
-    target = Pals(3, prior="dataset", alpha=1.0, ramp="constant")
+    target = Pals(3, **(PLAIN | {"prior": "dataset", "alpha": 1.0, "ramp": "constant"}))
     soft, state = target.apply(first, target.init(), jnp.float32(0))
     np.testing.assert_allclose(soft.probs, q_of(first), atol=1e-6)  # nothing seen before
     # Two parts of one step see the same labels, those of the first step.
@@ -267,7 +268,7 @@ def test_soft_ground_truth_flows_through():
 
 
 def diagnose(inputs, **options):
-    target = Pals(inputs.labels.probs.shape[-1], **options)
+    target = Pals(inputs.labels.probs.shape[-1], **(PLAIN | options))
     found = jax.jit(target.diagnostics)(inputs, target.init(), jnp.float32(1))
     return {name: float(value) for name, value in found.items()}
 
