@@ -3,8 +3,8 @@
 Command: python -m pals_jax.main --config=configs/camvid.py --config.data.root=CAMVID
     --workdir=runs/camvid
 
-Hardware: one processor core, 10 to 15 minutes. Expected mIoU on val with all labels: 36 to 38 %,
-see docs/results.md.
+Hardware: one processor core, 10 to 15 minutes. Expected mIoU on val with all labels: 37 to 40 %,
+see docs/study.md.
 """
 
 from ml_collections import ConfigDict

@@ -129,7 +129,7 @@ def diagnostics(by_variant: Mapping[str, BySeed]) -> str | None:
         names |= dict.fromkeys(name for line in found for name in line if name != "step")
         last = max((line["step"] for line in found), default=0)
         early, late = (
-            [line for line in found if low <= line["step"] <= high]
+            [line for line in found if low < line["step"] <= high]
             for low, high in ((0, last / 4), (3 * last / 4, last))
         )
         lines.append((variant, early, late))

@@ -20,7 +20,7 @@ class Bake(Pals):
       omega: ω in [0, 1).
       iterations: at least 1.
 
-    All other options, and their defaults, are those of `Pals`.
+    All other options, and their defaults, are those of `Pals`; they were not chosen for BAKE.
 
     Raises:
       OptionError: an option has a value that it cannot have.

@@ -67,7 +67,8 @@ class Pals(Target):
           q_u[label]. Ours.
       prior: "none"; "image" or "dataset": q_u ← q_u / π renormalised, π the class frequencies of
           the image, or of all labels seen in earlier steps, which the progress tells apart. Classes
-          with π = 0 get no mass; with no label seen yet, q stays as it is. Ours.
+          with π = 0 get no mass, so labels stay as they are in an image of one class; with no label
+          seen yet, q stays as it is. Ours.
       implementation: of the affinity, see `pals_jax.affinity.aggregate`.
       tile_size: of the tiled implementation; 0 = its default.
 

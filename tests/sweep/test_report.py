@@ -69,6 +69,11 @@ def test_diagnostics_of_the_last_quarter_alone():
     by_variant["PALS"][0]["diagnostics"].append(early)
     table = tables.diagnostics(by_variant)
     assert "| PALS | 0.25 → 0.5 | 0.5 → 0.25 |" in table
+    # Both quarters hold as many pictures: step 6 of 8 ends the third.
+    names = ("target/q_agreement", "target/target_entropy")
+    lines = [{"step": step} | dict.fromkeys(names, step / 8) for step in (2, 4, 6, 8)]
+    table = tables.diagnostics({"PALS": {0: {"diagnostics": lines}}})
+    assert "| PALS | 0.25 → 1 | 0.25 → 1 |" in table
 
 
 def test_gain_per_class(tmp_path):

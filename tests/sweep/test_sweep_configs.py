@@ -41,7 +41,6 @@ def test_rows_of_the_study_are_of_runs_that_its_sweeps_name(path, tmp_path):
     shutil.copy(path, tmp_path / rows.FILE)
     runs = expand(load(sweep), base_of(sweep))
     found = rows.read(runs, tmp_path, load(sweep).bootstrap_block)
-    assert len(found) == len(runs)
     names = [json.loads(line)["name"] for line in path.read_text().splitlines()]
     assert sorted(names) == sorted(found)
 
