@@ -33,10 +33,10 @@ def test_every_combination_once_and_pairs_together():
 
 
 def test_a_grid_without_variants_names_them_after_its_fields():
-    grid = Grid({"target.options.alpha": (0.1, 0.3), "seed": (0,)})
-    runs = expand(sweep(grid, baseline="alpha=0.1"), default_config())
-    assert [run.variant for run in runs] == ["alpha=0.1", "alpha=0.3"]
-    assert [run.name for run in runs] == ["alpha=0.1/seed=0", "alpha=0.3/seed=0"]
+    grid = Grid({"target.options.epsilon": (0.1, 0.3), "seed": (0,)})
+    runs = expand(sweep(grid, baseline="epsilon=0.1"), default_config())
+    assert [run.variant for run in runs] == ["epsilon=0.1", "epsilon=0.3"]
+    assert [run.name for run in runs] == ["epsilon=0.1/seed=0", "epsilon=0.3/seed=0"]
 
 
 def test_fields_beside_variants_make_variants_too():
