@@ -328,13 +328,19 @@ def _check_values(config: ConfigDict) -> None:
 
 
 def changes(saved: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Fields that differ, by their path, with the saved and the new value; None where missing."""
+    """Fields that differ, by their path, with the saved and the new value; None where missing.
+
+    Of two targets, whose options have little in common, the names alone.
+    """
     old, new = fields(saved), fields(config)
-    return {
+    different = {
         field: (old.get(field), new.get(field))
         for field in sorted(old.keys() | new.keys())
         if old.get(field) != new.get(field)
     }
+    if "target.name" in different:
+        return {k: v for k, v in different.items() if not k.startswith("target.options.")}
+    return different
 
 
 def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) -> None:
@@ -344,8 +350,6 @@ def check_same_training(saved: ConfigDict, config: ConfigDict, workdir: Path) ->
       ConfigError: naming the fields, their saved and their new values.
     """
     different = changes(saved, config)
-    if "target.name" in different:  # says it all: the options of two targets have little in common
-        different = {k: v for k, v in different.items() if not k.startswith("target.options.")}
     changed = [
         f"config.{field}: {workdir} was trained with {old!r}, now {new!r}"
         for field, (old, new) in different.items()

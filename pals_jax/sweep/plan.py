@@ -251,8 +251,6 @@ def _check_distinct(runs: Sequence[Run]) -> None:
         other = in_folder.setdefault(run.name.lower(), run)
         if other is not run:
             different = configs.changes(other.config, run.config)
-            if "target.name" in different:  # options of two targets have little in common
-                different = {k: v for k, v in different.items() if "options" not in k}
             found = f"they differ in {different}" if different else "they are the same"
             raise ConfigError(
                 f"two runs of the sweep would share the folder {run.name}: {found}. Take one out, "
