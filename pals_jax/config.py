@@ -332,7 +332,11 @@ def changes(saved: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]
 
     Of two targets, whose options have little in common, the names alone.
     """
-    old, new = fields(saved), fields(config)
+    return differences(fields(saved), fields(config))
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """`changes` of configurations that are given as fields by their path."""
     different = {
         field: (old.get(field), new.get(field))
         for field in sorted(old.keys() | new.keys())

@@ -13,6 +13,7 @@ import numbers
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from pals_jax.class_indices import require_classes
@@ -48,9 +49,10 @@ def soft_downsample(
       ([[[0.25, 0.5]]], [[0.75]])
     """
     _check_factor(factor)
-    labels = jnp.asarray(labels)
+    if not isinstance(labels, jax.Array):
+        labels = np.asarray(labels)  # of 64 bits, which JAX would cut to 32 unchecked
     require_classes("labels", labels, num_classes, ignore)
-    index = labels.astype(jnp.int32)  # in bytes, 300 would equal 44
+    index = jnp.asarray(labels.astype(jnp.int32))  # in bytes, 300 would equal 44
     # Before the mean, so that void takes a share of no class; -1 has a row of zeros.
     index = jnp.where(index == ignore, -1, index)
     counts = box_sum(jax.nn.one_hot(index, num_classes, dtype=jnp.float32), factor)

@@ -19,6 +19,7 @@ from pals_jax import config as configs
 from pals_jax import data, evaluate, networks, sharding, state, visualize, writers
 from pals_jax.checkpoints import Checkpoints, Meta
 from pals_jax.errors import ConfigError
+from pals_jax.files import replacing
 from pals_jax.interrupt import Interrupted, StopSignal, tell
 from pals_jax.models import Apply
 from pals_jax.objectives import OBJECTIVES, Supervised
@@ -367,7 +368,8 @@ class _Run:
         writer.images(self.step, {"training": picture})
         path = self.workdir / "panels" / f"step_{self.step:06d}.png"
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(picture).save(path)
+        with replacing(path) as written:
+            Image.fromarray(picture).save(written)
 
     def _choose(self, writer: writers.Writer) -> float:
         """mIoU on dev."""

@@ -56,7 +56,7 @@ class Calibration(NamedTuple):
         # and only what each one deviates from the centre of its bin.
         labels = labels.astype(jnp.int32)  # in bytes, an ignore index of -1 would equal 255
         row_length = labels.shape[-1]
-        probs = probs.reshape(-1, row_length, probs.shape[-1])
+        probs = probs.astype(jnp.float32).reshape(-1, row_length, probs.shape[-1])
         labels = labels.reshape(-1, row_length)
         valid = (labels != ignore) & ~outside_classes(labels, num_classes, ignore)
         confidence = jnp.max(probs, axis=-1)

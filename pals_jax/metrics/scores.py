@@ -53,7 +53,7 @@ class ProperScores(NamedTuple):
           ValueError: labels lie outside the classes. Inside a jitted function values cannot be
             checked; there a pixel with such a value does not count.
         """
-        num_classes = probs.shape[-1]
+        probs, num_classes = probs.astype(jnp.float32), probs.shape[-1]
         require_classes("labels", labels, num_classes, ignore)
         labels = labels.astype(jnp.int32)  # in bytes, an ignore index of -1 would equal 255
         valid = (labels != ignore) & ~outside_classes(labels, num_classes, ignore)

@@ -16,7 +16,7 @@ from pals_jax.errors import ConfigError, advice
 from pals_jax.interrupt import tell
 from pals_jax.sweep import report, rows, tables
 from pals_jax.sweep.plan import Run, Sweep, expand, load
-from pals_jax.sweep.runner import Runner
+from pals_jax.sweep.runner import Runner, failure
 from pals_jax.workdir import exclusive
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What all runs start from.")
@@ -64,16 +64,28 @@ def run(sweep: Sweep, runs: Sequence[Run], workdir: Path, processes: int, *, tra
     """Trains what is not finished, if asked to, and writes the report; returns the exit code."""
     finished = rows.read(runs, workdir, sweep.bootstrap_block)
 
-    def keep(done: Run) -> str:
+    def take(done: Run) -> rows.Row:
         row = rows.of_run(done, workdir / done.name, sweep.bootstrap_block)
         rows.require_same_data(row, workdir / done.name, finished.values())
-        rows.append(row, workdir)
+        if train:  # who only reports leaves the file to the process that trains
+            rows.append(row, workdir)
         finished[done.name] = row
+        return row
+
+    def keep(done: Run) -> str:
+        row = take(done)
         report.write(sweep, runs, finished, workdir)
         return f"mIoU {tables.percent(row['mean_iou'])} %"
 
+    # Runs that a killed sweep has left training end without it.
+    for done in runs:
+        try:
+            if done.name not in finished and rows.has_finished(done, workdir / done.name):
+                take(done)
+        except ConfigError as error:
+            print(f"{done.name}: {error}")
     code = 0
-    if not train and not finished:
+    if not train and not finished and not any(failure(workdir / r.name, 1) for r in runs):
         raise ConfigError(f"--workdir={workdir} holds no finished run of this sweep to report")
     if train:
         waiting = [other for other in runs if other.name not in finished]

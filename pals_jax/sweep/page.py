@@ -33,7 +33,11 @@ table { border-collapse: collapse; display: block; overflow-x: auto; font-size: 
 th, td { padding: .25rem .45rem; border-bottom: 1px solid #ddd; text-align: left;
   white-space: nowrap; }
 th { border-bottom: 2px solid #888; white-space: normal; vertical-align: bottom; }
+td code { white-space: normal; }
+p { overflow-x: auto; }
 img { max-width: 100%; height: auto; }
+/* The captions within a photograph are to be read on a phone, too. */
+img[src^="data:image/jpeg"] { min-width: 48rem; }
 pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; }
 code { overflow-wrap: anywhere; }
 </style>
@@ -60,6 +64,16 @@ def render(text: str, title: str, folder: Path) -> str:
         body,
     )
     return _PAGE.substitute(title=html.escape(title), body=body)
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a picture can be read to its end: an interruption may have torn it."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+    except (OSError, SyntaxError):  # the latter of a chunk of a PNG
+        return False
+    return True
 
 
 def _embedded(path: Path) -> str:

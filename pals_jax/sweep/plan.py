@@ -54,7 +54,9 @@ class Grid:
         _require(isinstance(self.variants, Mapping), "variants of a Grid", "{name: fields}",
                  self.variants)  # fmt: skip
         for variant, own in self.variants.items():
-            _require(isinstance(variant, str), "the name of a variant", "a text", variant)
+            holds = isinstance(variant, str) and variant.isprintable() and variant[:1] != "_"
+            _require(holds, "the name of a variant", "a text on one line, without _ before it",
+                     variant)  # fmt: skip
             _require(isinstance(own, Mapping), f"variant {variant!r}", "{field: value}", own)
             _check_fields(own)
             if twice := sorted(self.fields.keys() & own.keys()):

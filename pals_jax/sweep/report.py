@@ -19,6 +19,7 @@ from pals_jax.sweep.runner import failure
 from pals_jax.sweep.tables import BySeed, literal, percent
 
 _LABELS = "data.subset"
+_OPTIONS = "target.options."
 _FIGURES = "figures"
 _LOG_LINES = 20
 _MOST_PICTURES = 12
@@ -30,14 +31,33 @@ so variants are compared pair by pair: *difference* is the mean of (variant − 
 pairs, in points of mIoU, with Student's 95 % interval. An interval that holds 0 shows no
 difference; *detectable* is the smallest true difference that so many pairs, with the spread they
 have, would show with probability 0.8. Of twenty variants that do nothing, one leaves 0 out by
-chance. {subsets} Times per step come from runs side by side: orders of magnitude."""
+chance. {subsets} *mIoU* is the mean over all runs of a variant: where it has fewer than {baseline},
+only the difference compares the two. *ms per step* is a median, of runs side by side, behind it in
+brackets that of the ratios to {baseline} by pairs."""
 
+_CHECKPOINTS = {
+    "latest": "that of the last step",
+    "best": "the best on images held out of the training split",
+}
+_ABOUT_SPLIT = {
+    DEV: "These images are held out to choose on: report what was chosen on others.",
+    "train": "**The networks were trained on this split.**",
+}
+_ABOUT_OTHER_SPLITS = (
+    "Variants stand in the order of the sweep: whoever chooses one by this report has to report it "
+    "on other images."
+)
 _ONE_SUBSET = "All seeds train on the same images: intervals tell nothing of others."
 _OWN_SUBSETS = "Where not all labels are used, each seed has images of its own."
 
 _OVER_IMAGES = """\
 The interval *over images* resamples blocks of {block} neighbouring images and holds the trained
-networks fixed: it tells what other images like these could have shown."""
+networks fixed: it tells what other images like these could have shown. What another training would
+show, and so whether a variant is better, is for the interval over seeds to tell."""
+
+_TARGETS = """\
+**The targets**: means over the batches of which a picture was drawn in the first → in the last
+quarter of training."""
 
 
 def write(sweep: Sweep, runs: Sequence[Run], rows: Mapping[str, Row], workdir: Path) -> None:
@@ -84,20 +104,18 @@ class _Report:
         done, failed, config = len(self.done), len(self.failed), self.runs[0].config
         images = sorted({self.rows[run.name]["images"] for run in self.done})
         shown = f", {' or '.join(map(str, images))} images" if images else ""
-        checkpoint = {
-            "latest": "that of the last step",
-            "best": "the best on images held out of the training split",
-        }.get(config.eval.checkpoint, f"that of step {config.eval.checkpoint}")
-        chosen = "Nothing was chosen on these images: variants stand in the order of the sweep."
-        if config.eval.split == DEV:
-            chosen = "These images are held out to choose on: report what was chosen on others."
+        checkpoints = {_CHECKPOINTS.get(c, f"that of step {c}") for c in self._checkpoints()}
+        chosen = _ABOUT_SPLIT.get(config.eval.split, _ABOUT_OTHER_SPLITS)
         left = len(self.runs) - done - failed
         others = f", {failed} failed" * (failed > 0) + f", {left} still to be run" * (left > 0)
         return (
             f"{done} of {len(self.runs)} runs are finished{others}. Reported: split "
-            f"`{config.eval.split}`{shown}, at full resolution; the checkpoint is {checkpoint}. "
-            f"{chosen}"
+            f"`{config.eval.split}`{shown}, at full resolution; the checkpoint is "
+            f"{' or, by variant, '.join(sorted(checkpoints))}. {chosen}"
         )
+
+    def _checkpoints(self) -> set[str]:
+        return {run.config.eval.checkpoint for run in self.runs}
 
     def _subsets(self) -> str:
         """Whether seeds differ in the images that they train or report on."""
@@ -125,6 +143,7 @@ class _Report:
         parts.append(tables.scores(by_variant, baseline, bootstrap=bootstrap))
         if baseline not in by_variant:
             return [*parts, f"No run of {literal(baseline)}, to compare with, is finished yet."]
+        parts += _not_compared(by_variant, baseline)
         differences = {
             variant: found
             for variant, runs in by_variant.items()
@@ -138,7 +157,7 @@ class _Report:
                 tables.class_gains(by_variant, baseline),
             ]
         if said := tables.diagnostics(by_variant):
-            parts += ["**The targets**, in the first → in the last quarter of training.", said]
+            parts += [_TARGETS, said]
         parts.append(
             "**Reliability**: accuracy against confidence, pooled over the seeds; in grey "
             f"{literal(baseline)}."
@@ -200,8 +219,8 @@ class _Report:
         shown: dict[str, Path] = {}
         for run in self.done:
             panels = sorted((self.workdir / run.name / "panels").glob("*.png"))
-            if panels:
-                shown.setdefault(run.variant, panels[-1])
+            if run.variant not in shown and (intact := list(filter(page.is_intact, panels))):
+                shown[run.variant] = intact[-1]
         if not shown:
             return []
         parts = ["## Pictures", "What training saw last: runs of one seed see the same crops."]
@@ -209,7 +228,10 @@ class _Report:
             parts.append(f"The first {_MOST_PICTURES} of {len(shown)} variants.")
         for variant, panel in list(shown.items())[:_MOST_PICTURES]:
             name = literal(variant)
-            parts += [f"**{name}**", self._picture(panel, f"Training picture of {name}")]
+            parts += [
+                f"**{name}**, step {int(panel.stem.split('_')[-1])}",
+                self._picture(panel, f"Training picture of {name}"),
+            ]
         return parts
 
     def _failures(self) -> list[str]:
@@ -217,18 +239,26 @@ class _Report:
             return []
         parts = [
             "## Failed runs",
-            "The same command tries them again: mend the cause first. The end of each log:",
+            "The same command tries them again: mend the cause first. A run with checkpoints that "
+            "is to have other fields begins anew without its folder. The end of each log:",
         ]
         for name, log in self.failed.items():
             parts += [f"**{literal(name)}**", f"```\n{log.replace('```', '‵‵‵')}\n```"]
         return parts
 
     def _settings(self) -> list[str]:
-        """What each variant is, and what all runs share apart from defaults."""
+        """What each variant is, with all options of its target, and what all runs share apart from
+        defaults.
+        """
         fields: dict[str, dict[str, dict[str, None]]] = {}
         for run in self.runs:
             of_variant = fields.setdefault(run.variant, {})
-            for field, value in run.fields.items():
+            options = {
+                field: value
+                for field, value in identity(run.config).items()
+                if field.startswith(_OPTIONS)
+            }
+            for field, value in (run.fields | options).items():
                 of_variant.setdefault(field, {})[str(value)] = None
         cells = [
             [
@@ -254,7 +284,7 @@ class _Report:
             for field, value in all_fields[0].items()
             if value != usual.get(field)
             and all(f.get(field) == value for f in all_fields)
-            and not field.startswith("target.options.")
+            and not field.startswith(_OPTIONS)
         ]
 
     def _all_runs(self) -> list[str]:
@@ -287,6 +317,22 @@ def _distinct(conditions) -> list[dict[str, Any]]:
 
 def _shown(condition: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} = {'all' if v == '' else v}" for k, v in condition.items())
+
+
+def _not_compared(by_variant: Mapping[str, BySeed], baseline: str) -> list[str]:
+    """Tells of variants whose runs have the seeds of the baseline, but not its images."""
+    reference = by_variant[baseline]
+    apart = [
+        literal(variant)
+        for variant, runs in by_variant.items()
+        if runs.keys() & reference and not tables.pairs(runs, reference)
+    ]
+    if not apart:
+        return []
+    return [
+        f"Not compared, because their runs have other images than those of {literal(baseline)} "
+        f"with the same seed: {', '.join(apart)}."
+    ]
 
 
 def _too_many(count: int) -> str:

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from pals_jax import config as configs
 from pals_jax.config import default_config
 from pals_jax.errors import ConfigError
 from pals_jax.files import json_lines
 from pals_jax.sweep.plan import Run, identity
+from pals_jax.workdir import is_held
 
 FILE = "rows.jsonl"
 
@@ -126,11 +128,7 @@ def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
         if run.name in rows:
             row, known = rows[run.name], identity(run.config)
             row["config"] = {k: v for k, v in defaults.items() if k in known} | row["config"]
-            different = {
-                field: (row["config"].get(field), known.get(field))
-                for field in sorted(known.keys() | row["config"].keys())
-                if row["config"].get(field) != known.get(field)
-            }
+            different = configs.differences(row["config"], known)
             if row["block"] != block:
                 different["bootstrap_block"] = (row["block"], block)
             if different:
@@ -139,6 +137,17 @@ def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
                     "with, asked for). Ask for the former, or use another --workdir"
                 )
     return rows
+
+
+def has_finished(run: Run, folder: Path) -> bool:
+    """Whether a folder holds the result of a run, and nobody trains there."""
+    path = folder / "config.json"
+    return (
+        path.exists()
+        and (folder / "result.json").exists()
+        and identity(configs.load(path)) == identity(run.config)
+        and not is_held(folder)
+    )
 
 
 def _is_row(line: dict[str, Any]) -> bool:

@@ -57,15 +57,18 @@ class Runner:
           finished: called after each run that ends well; returns what to say of it.
 
         Raises:
-          ConfigError: the folder of a run holds another one.
+          ConfigError: folders hold other runs.
         """
         self.failed: list[Run] = []
         self._waiting = list(runs)
         self._workdir, self._processes, self._finished = workdir, processes, finished
         self._running: list[_Child] = []
         self._warned = False
+        _check_folders(runs, workdir)
         for run in runs:
-            _prepare(run, workdir / run.name)
+            folder = workdir / run.name
+            folder.mkdir(parents=True, exist_ok=True)
+            configs.save(run.config, folder / "config.json")
         self._runs = tuple(runs)
         self._begun_at = {run.name: _step(workdir / run.name) for run in runs}
         self._began = self._told = time.monotonic()
@@ -93,14 +96,15 @@ class Runner:
         return stop.signum
 
     def _fill(self) -> None:
-        """Starts runs while there is room."""
-        while self._waiting and len(self._running) < self._processes:
-            run = next((r for r in self._waiting if not is_held(self._workdir / r.name)), None)
-            if run is None:
-                if not self._running and not self._warned:
-                    print("waiting for runs that an earlier process of the sweep left training")
-                    self._warned = True
-                return
+        """Starts runs while there is room, beside those that a killed sweep has left training."""
+        left_training = [run for run in self._waiting if is_held(self._workdir / run.name)]
+        if left_training and not self._warned:
+            names = ", ".join(run.name for run in left_training)
+            print(f"waiting for runs that an earlier process of the sweep left training: {names}")
+            self._warned = True
+        free = [run for run in self._waiting if run not in left_training]
+        while free and len(self._running) + len(left_training) < self._processes:
+            run = free.pop(0)
             self._waiting.remove(run)
             folder = self._workdir / run.name
             command = [
@@ -179,8 +183,8 @@ def _reason(code: int, log: Path) -> str:
     """Why a run failed, in a line: its last error, or the signal that ended it."""
     if code < 0:
         return f"ended by signal {-code}, perhaps for want of memory"
-    lines = log.read_text(errors="replace").splitlines()
-    errors = [line for line in lines if re.match(r"\w*(Error|Exception)\b", line)]
+    *_, last = re.split(r"^\$ .*$", log.read_text(errors="replace"), flags=re.MULTILINE)
+    errors = [line for line in last.splitlines() if re.match(r"[\w.]*(Error|Exception)\b", line)]
     said = errors[-1] if errors else f"exit code {code}"
     return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} …"
 
@@ -201,23 +205,31 @@ def failure(folder: Path, lines: int) -> str | None:
     return "\n".join(line[:_LONGEST] for line in [*shown[-lines:], ended])
 
 
-def _prepare(run: Run, folder: Path) -> None:
-    """Writes the configuration that the run is started with.
+def _check_folders(runs: Sequence[Run], workdir: Path) -> None:
+    """Refuses to go on with other fields than a run has trained with.
 
     Raises:
-      ConfigError: the folder holds another run.
+      ConfigError: naming all folders that hold checkpoints of other runs.
     """
-    path = folder / "config.json"
-    if path.exists() and (folder / "checkpoints").exists():
-        saved = configs.load(path)
-        if identity(saved) != identity(run.config):
-            different = configs.changes(saved, run.config)
-            raise ConfigError(
-                f"{folder} holds a run that differs in {different} (saved, asked for): use another "
-                "--workdir"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    configs.save(run.config, path)
+    other = []
+    for run in runs:
+        path = workdir / run.name / "config.json"
+        if path.exists() and _has_begun(path.parent):
+            saved = configs.load(path)
+            if identity(saved) != identity(run.config):
+                other.append(f"{path.parent} differs in {configs.changes(saved, run.config)}")
+    if other:
+        raise ConfigError(
+            "folders hold runs that were trained with other fields (saved, asked for):\n  "
+            + "\n  ".join(other)
+            + "\nRemove a folder to train its run anew, or use another --workdir."
+        )
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a run has saved something, or is about to."""
+    saved = any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*"))
+    return saved or is_held(folder)
 
 
 def _pin(process: int, slot: int, slots: int) -> None:

@@ -83,9 +83,11 @@ def block_bootstrap(
     """The interval of the mean difference in mIoU over other images of the same kind.
 
     Blocks of neighbouring images are drawn with replacement, the same for all runs, and each draw's
-    areas are summed before its mIoU is taken, over the classes that occur in the truth of the draw
-    (Künsch 1989, with fixed blocks). The trained networks are held fixed: other seeds are the
-    matter of `paired_difference`.
+    areas are summed before its mIoU is taken (Künsch 1989, with fixed blocks), as
+    `metrics.mean_iou` takes it, but over the classes in the truth of the draw and those that the
+    truth of all blocks lacks: a class that only the draw lacks would cost the one that predicts it
+    a share of its mIoU. A draw without labels is left out. The trained networks are held fixed:
+    other seeds are the matter of `paired_difference`.
 
     Args:
       runs: summed `metrics.areas` of each run.
@@ -93,19 +95,23 @@ def block_bootstrap(
       draws: of the bootstrap; its generator starts from 0.
 
     Returns:
-      The quantiles (1 ∓ LEVEL) / 2 of the mean over the pairs; None for fewer than `FEWEST_BLOCKS`.
+      The quantiles (1 ∓ LEVEL) / 2 of the mean over the pairs; None for fewer than `FEWEST_BLOCKS`
+      with labels.
     """
     blocks = len(runs[0])
-    if blocks < FEWEST_BLOCKS:
+    if np.any(runs[0][:, 1] > 0, axis=1).sum() < FEWEST_BLOCKS:
         return None
     drawn = np.random.default_rng(0).integers(0, blocks, (draws, blocks))
     weights = np.stack([(drawn == block).sum(1) for block in range(blocks)], axis=1)
 
     def scores(areas: Int[np.ndarray, "blocks 3 k"]) -> Float[np.ndarray, " draws"]:
         intersection, truth, prediction = np.moveaxis(np.tensordot(weights, areas, 1), 1, 0)
-        ious = intersection / np.maximum(truth + prediction - intersection, 1)
-        return np.mean(ious, axis=1, where=truth > 0)
+        union = truth + prediction - intersection
+        counts = (truth > 0) | ((union > 0) & (areas[:, 1].sum(0) == 0))
+        ious = np.sum(intersection / np.maximum(union, 1), axis=1, where=counts)
+        classes = counts.sum(1)
+        return np.where(classes > 0, ious / np.maximum(classes, 1), np.nan)
 
     differences = [scores(a) - scores(b) for a, b in zip(runs, references, strict=True)]
-    low, high = np.quantile(np.mean(differences, 0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.nanquantile(np.mean(differences, 0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

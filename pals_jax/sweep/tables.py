@@ -138,7 +138,8 @@ def diagnostics(by_variant: Mapping[str, BySeed]) -> str | None:
 
     def cell(early: list[Row], late: list[Row], name: str) -> str:
         both = [_mean_of(line.get(name) for line in part) for part in (early, late)]
-        return " → ".join(f"{value:.4g}" for value in both if value is not None)
+        shown = ["" if value is None else f"{value:.4g}" for value in both]
+        return " → ".join(shown).strip() if any(shown) else ""
 
     of_target = [name.removeprefix("target/") for name in names]
     table = markdown(
@@ -165,6 +166,7 @@ def _compared(found: Difference | None) -> list[str]:
 
 
 def _over_images(both: Sequence[tuple[Row, Row]]) -> str:
+    both = [pair for pair in both if None not in (row["mean_iou"] for row in pair)]
     if not both:
         return ""
     own, other = (

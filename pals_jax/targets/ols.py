@@ -1,12 +1,16 @@
 """Online label smoothing: the soft label of a class is what the network says of it on average."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 
 from pals_jax.resize import upsample
 from pals_jax.targets.target import Labels, Target
+
+# Accelerators would round the table, and soft labels would not sum to their mass.
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +61,11 @@ class OnlineSmoothing(Target):
         # What the network says of an ignored pixel may be NaN.
         predicted = jnp.where(right[..., None], predicted, 0)
         weight = jax.nn.one_hot(label, self.num_classes) * jnp.where(right, mass, 0)[..., None]
-        sums = state["sums"] + jnp.einsum("bhwc,bhwk->ck", weight, predicted)
+        sums = state["sums"] + _einsum("bhwc,bhwk->ck", weight, predicted)
         counts = state["counts"] + weight.sum((0, 1, 2))
-        soft = (1 - self.alpha) * probs + self.alpha * probs @ state["table"]
+        soft = (1 - self.alpha) * probs + self.alpha * _einsum(
+            "bhwc,ck->bhwk", probs, state["table"]
+        )
         return Labels(soft, mass), {**state, "sums": sums, "counts": counts}
 
     def end_epoch(self, state):

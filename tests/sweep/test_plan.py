@@ -112,7 +112,10 @@ def test_each_seed_may_have_labelled_images_of_its_own():
         (lambda: Grid({}, {"CE": "one_hot"}), r"variant 'CE' must be \{field: value\}"),
         (lambda: Grid({"target.name": ("pals",)}, METHODS), "which its grid varies"),
         (lambda: Grid({}, ["CE"]), r"variants of a Grid must be \{name: fields\}"),
-        (lambda: Grid({}, {0.5: {}}), "the name of a variant must be a text, found 0.5"),
+        (
+            lambda: Grid({}, {0.5: {}}),
+            "the name of a variant must be a text on one line, without _ before it, found 0.5",
+        ),
         (lambda: Sweep(3, (), "CE"), "title of a Sweep must be a text, found 3"),
     ],
 )

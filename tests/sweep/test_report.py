@@ -63,7 +63,7 @@ def test_diagnostics_of_the_last_quarter_alone():
     assert tables.diagnostics(by_variant) is None  # nothing but one number
     by_variant["PALS"][0]["diagnostics"][0]["target/target_entropy"] = 0.25
     table, _, meaning = tables.diagnostics(by_variant).rpartition("\n\n")
-    assert table.splitlines()[-1] == "| PALS | 0.5 | 0.25 |"
+    assert table.splitlines()[-1] == "| PALS | → 0.5 | → 0.25 |"
     assert "q agreement: how often argmax q is the label" in meaning
     early = {"step": 1, "target/q_agreement": 0.25, "target/target_entropy": 0.5}
     by_variant["PALS"][0]["diagnostics"].append(early)
@@ -98,7 +98,28 @@ def test_the_last_picture_of_each_variant(tmp_path):
     report.write(sweep, runs, found, tmp_path)
     shown = re.findall(r"\]\(([^)]*\.png)\)", (tmp_path / "report.md").read_text())
     assert shown == [f"{v}/seed%3D0/panels/step_000400.png" for v in ("CE", "PALS")]
-    assert (tmp_path / "report.html").read_text().count("data:image/jpeg") == 2
+    assert (tmp_path / "report.html").read_text().count('src="data:image/jpeg') == 2
+
+
+def test_a_picture_that_an_interruption_has_torn_is_passed_over(tmp_path):
+    sweep = Sweep("Two targets", (Grid({"seed": (0,)}, METHODS),), "CE")
+    runs = expand(sweep, default_config())
+    found = {run.name: rows.of_run(run, finish(run, tmp_path), 0) for run in runs}
+    rng = np.random.default_rng(0)
+    for run in runs:
+        panels = tmp_path / run.name / "panels"
+        panels.mkdir()
+        for step in (200, 400):
+            picture = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+            Image.fromarray(picture).save(panels / f"step_{step:06d}.png")
+    whole = (tmp_path / "CE/seed=0/panels/step_000400.png").read_bytes()
+    (tmp_path / "CE/seed=0/panels/step_000400.png").write_bytes(whole[:3000])
+    for step in (200, 400):
+        (tmp_path / f"PALS/seed=0/panels/step_{step:06d}.png").write_bytes(b"")
+    report.write(sweep, runs, found, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert re.findall(r"\]\(([^)]*\.png)\)", text) == ["CE/seed%3D0/panels/step_000200.png"]
+    assert "**CE**, step 200" in text
 
 
 def test_what_is_missing_is_said(tmp_path):
@@ -207,5 +228,5 @@ def test_the_settings_and_diagnostics_of_each_variant(tmp_path):
         ]
     report.write(sweep, runs, found, tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "| LS | `total_steps = 3` |" in text
+    assert "| LS | `total_steps = 3`, `target.options.epsilon = 0.1` |" in text
     assert "| CE | 0.5 → 0.5 | 10 → 40 |" in text

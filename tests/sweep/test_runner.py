@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pals_jax.config import default_config
+from pals_jax.config import default_config, load
 from pals_jax.errors import ConfigError
 from pals_jax.sweep import Grid, Sweep, expand, runner
 
@@ -76,18 +76,34 @@ def test_a_run_stopped_while_it_starts_has_not_failed(runs, program, tmp_path):
 def test_the_folder_of_another_run_is_refused(runs, program, tmp_path):
     program("exit 0")
     runner.Runner(runs, tmp_path, 1, lambda run: "well")
-    (tmp_path / "base/seed=0/checkpoints").mkdir()
+    for seed in (0, 1):
+        (tmp_path / f"base/seed={seed}/checkpoints/100").mkdir(parents=True)
+    config = default_config()
+    config.total_steps = 5
+    others = expand(Sweep("t", (Grid({"seed": (0, 1, 2)}),), "base"), config)
+    differs = r"base/seed=%d differs in \{'total_steps': \(1000, 5\)\}\n"
+    with pytest.raises(ConfigError, match=f"{differs % 0}.*{differs % 1}Remove a folder"):
+        runner.Runner(others, tmp_path, 1, lambda run: "well")
+    assert load(tmp_path / "base/seed=2/config.json").total_steps == 1000  # nothing was begun
+
+
+def test_a_run_that_failed_before_it_saved_may_get_other_fields(runs, program, tmp_path):
+    program("mkdir -p checkpoints; exit 1")
+    runner.Runner(runs[:1], tmp_path, 1, lambda run: "well").run()
+    (tmp_path / "base/seed=0/checkpoints").mkdir(exist_ok=True)
     config = default_config()
     config.total_steps = 5
     others = expand(Sweep("t", (Grid({"seed": (0,)}),), "base"), config)
-    expected = r"base/seed=0 holds a run that differs in \{'total_steps': \(1000, 5\)\}"
-    with pytest.raises(ConfigError, match=expected):
-        runner.Runner(others, tmp_path, 1, lambda run: "well")
+    runner.Runner(others, tmp_path, 1, lambda run: "well")
+    assert load(tmp_path / "base/seed=0/config.json").total_steps == 5
 
 
-def test_what_an_earlier_process_left_training_is_awaited(runs, program, tmp_path, capsys):
+@pytest.mark.parametrize(("processes", "order"), [(1, (0, 1, 2)), (2, (1, 2, 0))])
+def test_what_an_earlier_process_left_training_is_awaited(
+    runs, program, tmp_path, capsys, processes, order
+):
     program("exit 0")
-    waiting = runner.Runner(runs, tmp_path, 1, lambda run: "well")
+    waiting = runner.Runner(runs, tmp_path, processes, lambda run: "well")
     lock = (tmp_path / "base/seed=0/.lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
     threading.Timer(4, lock.close).start()
@@ -97,7 +113,7 @@ def test_what_an_earlier_process_left_training_is_awaited(runs, program, tmp_pat
     assert not waiting.failed
     shown = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in shown if line.startswith("base")] == [
-        f"base/seed={seed}" for seed in (1, 2, 0)
+        f"base/seed={seed}" for seed in order
     ]
     assert any(line.startswith("waiting for runs") for line in shown)
 

@@ -67,17 +67,17 @@ def test_bootstrap_of_equal_blocks_has_no_width():
 
 
 def test_bootstrap_covers_the_spread_of_its_blocks():
-    # One class and blocks of equal size: mIoU is the mean of the blocks' IoU, of which the
-    # bootstrap's standard error is known.
+    # Blocks of equal size, and a second class so large that its IoU is 1: mIoU is half the mean of
+    # the blocks' IoU, of which the bootstrap's standard error is known.
     rng = np.random.default_rng(1)
     hits = rng.integers(30, 90, 40)
-    run = np.array([[[100, 0], [0, 0]]] * 40)
+    reference = np.array([[[100, 0], [0, 10**8]]] * 40)
+    run = reference.copy()
     run[:, 0, 0] = hits
-    run[:, 0, 1] = 100 - hits  # a second class that is only predicted does not count
-    reference = np.array([[[100, 0], [0, 0]]] * 40)
+    run[:, 0, 1] = 100 - hits
     low, high = statistics.block_bootstrap([metrics.areas(run)], [metrics.areas(reference)])
     spread = np.std(hits / 100) / np.sqrt(40)
-    assert (high - low) / 2 == pytest.approx(1.96 * spread, rel=0.15)
+    assert (high - low) / 2 == pytest.approx(1.96 * spread / 2, rel=0.15)
 
 
 def test_a_class_that_a_draw_lacks_does_not_count():
@@ -92,6 +92,26 @@ def test_a_class_that_a_draw_lacks_does_not_count():
     whole = metrics.mean_iou(run.sum(0)) - metrics.mean_iou(reference.sum(0))
     assert whole == pytest.approx(-0.139, abs=0.01)
     assert low > -0.25
+
+
+def test_a_class_that_is_only_predicted_counts_as_in_the_mean_iou():
+    reference = np.tile(np.diag([50, 50, 0]), (8, 1, 1))
+    run = reference.copy()
+    run[:, 0, 0] -= 1
+    run[:, 0, 2] += 1
+    interval = statistics.block_bootstrap([metrics.areas(run)], [metrics.areas(reference)])
+    whole = metrics.mean_iou(run.sum(0)) - metrics.mean_iou(reference.sum(0))
+    assert interval == pytest.approx((whole, whole))
+    assert whole < -0.3  # IoU 0 of the third class
+
+
+def test_blocks_without_labels_are_no_evidence():
+    labelled = np.tile(np.diag([50, 50]), (5, 1, 1))
+    void = np.zeros((3, 2, 2), int)
+    areas = [metrics.areas(np.concatenate([labelled, void]))]
+    assert statistics.block_bootstrap(areas, areas) == (0, 0)
+    areas = [metrics.areas(np.concatenate([labelled[:4], void]))]
+    assert statistics.block_bootstrap(areas, areas) is None
 
 
 def test_few_blocks_have_no_interval():
