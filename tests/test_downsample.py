@@ -174,3 +174,8 @@ def test_bad_labels_are_named():
     soft, mass = jitted(labels)
     np.testing.assert_array_equal(soft[0, 0], [0.25, 0.25])
     assert float(mass[0, 0]) == 0.5
+
+
+def test_labels_of_64_bits_are_looked_at_before_they_are_cut():
+    with pytest.raises(ValueError, match=r"labels: .*\[4294967297\] \(1 pixels\)"):
+        soft_downsample(np.array([[2**32 + 1, 0]]), 1, num_classes=3, ignore=255)

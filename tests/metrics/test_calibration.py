@@ -52,5 +52,13 @@ def test_calibration_of_millions_of_pixels_is_not_rounded_away():
     assert found["ece"] == pytest.approx(0.03, abs=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_probabilities_of_half_precision_are_summed_in_float32(dtype):
+    probs = jnp.tile(jnp.array([0.9, 0.1], dtype), (1, 100, 1))
+    labels = jnp.array([[0] * 90 + [1] * 10])
+    found = metrics.Calibration.empty().update(probs, labels, 255).result()
+    assert found["ece"] == pytest.approx(abs(float(probs[0, 0, 0]) - 0.9), abs=1e-6)
+
+
 def test_nothing_counted():
     assert np.isnan(metrics.Calibration.empty().result()["ece"])

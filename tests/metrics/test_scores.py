@@ -36,6 +36,15 @@ def test_nothing_counted():
         assert all(map(np.isnan, empty.result().values()))
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_probabilities_of_half_precision_are_summed_in_float32(dtype):
+    rng = np.random.default_rng(0)
+    probs = jnp.asarray(rng.dirichlet(np.ones(150), (1, 50)), dtype)
+    labels = jnp.asarray(rng.integers(0, 150, (1, 50)))
+    found = ProperScores.empty().update(probs, labels, 255).result()
+    assert found == pytest.approx(plain(probs, labels, 255), rel=1e-5)
+
+
 def test_millions_of_pixels_agree_with_float64():
     rng = np.random.default_rng(0)
     # Sure pixels and unsure ones, the scores of which differ by orders of magnitude.

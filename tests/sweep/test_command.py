@@ -103,6 +103,17 @@ def test_a_failed_run_is_shown_and_the_rest_goes_on(command, tmp_path):
     assert (work / "report.html").exists()
     assert attempts(work, "lost/seed=0") == 2
 
+    # As a sweep that was killed while its runs went on.
+    (work / "rows.jsonl").unlink()
+    code, shown = run(*command, "--mode=report")
+    assert code == 0, shown
+    assert "2 of 3 runs are finished, 1 failed" in (work / "report.md").read_text()
+    assert not (work / "rows.jsonl").exists()
+    code, shown = run(*command)
+    assert "2 of 3 runs are finished" in shown
+    assert [attempts(work, f"{name}/seed=0") for name in ("CE", "PALS", "lost")] == [1, 1, 3]
+    assert len((work / "rows.jsonl").read_text().splitlines()) == 2
+
 
 @pytest.mark.parametrize(
     ("changed", "message"),

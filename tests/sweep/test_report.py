@@ -181,7 +181,29 @@ def test_runs_on_other_images_make_no_pair(tmp_path):
     assert line((tmp_path / "report.md").read_text(), "PALS")[6] == "1"
     found["PALS/seed=1"]["train_data_hash"] = "other"
     report.write(sweep, runs, found, tmp_path)
-    assert line((tmp_path / "report.md").read_text(), "PALS")[6] == ""
+    text = (tmp_path / "report.md").read_text()
+    assert line(text, "PALS")[6] == ""
+    assert "Not compared, because their runs have other images than those of CE with the same " \
+           "seed: PALS." in text  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("val", "whoever chooses one by this report has to report it on other images"),
+        ("train", "The networks were trained on this split"),
+    ],
+)
+def test_what_was_reported_is_said(tmp_path, split, said):
+    checkpoints = {"CE": {"eval.checkpoint": "latest"}, "best": {"eval.checkpoint": "best"}}
+    fields = {"seed": (0,), "eval.split": (split,), "data.dev": ("0.2",)}
+    sweep = Sweep("t", (Grid(fields, checkpoints),), "CE")
+    runs = expand(sweep, default_config())
+    found = {run.name: rows.of_run(run, finish(run, tmp_path), 0) for run in runs}
+    report.write(sweep, runs, found, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert said in text
+    assert "that of the last step or, by variant, the best on images held out" in text
 
 
 def test_rows_of_an_earlier_version_make_pairs(tmp_path):

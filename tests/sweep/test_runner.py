@@ -63,6 +63,17 @@ def test_a_damaged_run_fails_and_the_others_go_on(runs, program, tmp_path):
     assert "result.json is damaged" in runner.failure(tmp_path / "base/seed=0", lines=20)
 
 
+def test_the_reason_of_a_failure_is_of_the_last_attempt(runs, program, tmp_path, capsys):
+    for line, reason in (
+        ("DataError: lost", "DataError: lost"),
+        ("jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED", "jax.errors.JaxRuntimeError: RES"),
+        ("no word", "exit code 3"),
+    ):
+        program(f'echo "{line}"; exit 3')
+        runner.Runner(runs[:1], tmp_path, 1, lambda run: "well").run()
+        assert f"base/seed=0: failed: {reason}" in capsys.readouterr().out
+
+
 def test_a_run_stopped_while_it_starts_has_not_failed(runs, program, tmp_path):
     program("exec sleep 60")  # no handler yet: the signal kills it
     threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
