@@ -68,9 +68,9 @@ def labels_from_index(index: Int[Array, "b h w"], num_classes: int, ignore: int)
     require_classes("index", index, num_classes, ignore)
     index = index.astype(jnp.int32)  # in bytes, 300 would equal 44
     unlabelled = (index == ignore) | outside_classes(index, num_classes, ignore)
-    mass = 1 - unlabelled.astype(jnp.float32)
-    probs = jax.nn.one_hot(index, num_classes, dtype=jnp.float32) * mass[..., None]
-    return Labels(probs, mass)
+    # -1 has a row of zeros.
+    probs = jax.nn.one_hot(jnp.where(unlabelled, -1, index), num_classes, dtype=jnp.float32)
+    return Labels(probs, 1 - unlabelled.astype(jnp.float32))
 
 
 @dataclasses.dataclass(frozen=True)
