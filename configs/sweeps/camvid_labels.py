@@ -5,7 +5,7 @@ Command: python -m pals_jax.sweep --config=configs/camvid.py --sweep=configs/swe
 
 Hardware: two processor cores, about six hours. Reports on val. The settings of PALS and the ε of
 label smoothing were chosen on drive 0006R0 (`camvid_search.py`), those of the other targets are
-published ones.
+published ones, but bake has those of the plain form of PALS.
 """
 
 from configs.sweeps.camvid_search import CHOSEN, DECODER, PLAIN, pals
