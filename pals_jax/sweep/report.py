@@ -218,9 +218,10 @@ class _Report:
         """The last training picture of a run of each variant."""
         shown: dict[str, Path] = {}
         for run in self.done:
-            panels = sorted((self.workdir / run.name / "panels").glob("*.png"))
-            if run.variant not in shown and (intact := list(filter(page.is_intact, panels))):
-                shown[run.variant] = intact[-1]
+            if run.variant not in shown:
+                panels = sorted((self.workdir / run.name / "panels").glob("step_*.png"))
+                if last := next(filter(page.is_intact, reversed(panels)), None):
+                    shown[run.variant] = last
         if not shown:
             return []
         parts = ["## Pictures", "What training saw last: runs of one seed see the same crops."]
@@ -229,7 +230,7 @@ class _Report:
         for variant, panel in list(shown.items())[:_MOST_PICTURES]:
             name = literal(variant)
             parts += [
-                f"**{name}**, step {int(panel.stem.split('_')[-1])}",
+                f"**{name}**, step {panel.stem.removeprefix('step_').lstrip('0')}",
                 self._picture(panel, f"Training picture of {name}"),
             ]
         return parts

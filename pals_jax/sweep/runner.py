@@ -229,7 +229,7 @@ def _check_folders(runs: Sequence[Run], workdir: Path) -> None:
 def _has_begun(folder: Path) -> bool:
     """Whether a run has saved something, or is about to."""
     saved = any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*"))
-    return saved or is_held(folder)
+    return saved or (folder / "result.json").exists() or is_held(folder)
 
 
 def _pin(process: int, slot: int, slots: int) -> None:

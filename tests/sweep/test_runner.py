@@ -87,8 +87,8 @@ def test_a_run_stopped_while_it_starts_has_not_failed(runs, program, tmp_path):
 def test_the_folder_of_another_run_is_refused(runs, program, tmp_path):
     program("exit 0")
     runner.Runner(runs, tmp_path, 1, lambda run: "well")
-    for seed in (0, 1):
-        (tmp_path / f"base/seed={seed}/checkpoints/100").mkdir(parents=True)
+    (tmp_path / "base/seed=0/checkpoints/100").mkdir(parents=True)
+    (tmp_path / "base/seed=1/result.json").touch()  # its checkpoints were removed
     config = default_config()
     config.total_steps = 5
     others = expand(Sweep("t", (Grid({"seed": (0, 1, 2)}),), "base"), config)
