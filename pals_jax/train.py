@@ -366,7 +366,7 @@ class _Run:
             self.meta.downsample,
         )
         writer.images(self.step, {"training": picture})
-        path = self.workdir / "panels" / f"step_{self.step:06d}.png"
+        path = self.workdir / writers.PANELS / f"step_{self.step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as written:
             Image.fromarray(picture).save(written)

@@ -41,7 +41,9 @@ def exclusive(workdir: Path) -> Iterator[None]:
 
 
 def is_held(workdir: Path) -> bool:
-    """Whether a process trains in an existing work directory."""
+    """Whether a process trains in a work directory."""
+    if not workdir.is_dir():
+        return False
     with (workdir / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

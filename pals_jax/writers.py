@@ -13,6 +13,7 @@ import numpy as np
 
 from pals_jax.files import json_lines, write_atomically
 
+PANELS = "panels"  # the folder of the training pictures
 _FILE = "metrics.jsonl"
 
 
@@ -109,9 +110,14 @@ def _summary_writer(workdir: Path) -> Any:
 
 
 def drop_after(workdir: Path, step: int) -> None:
-    """Drops half-written lines of metrics.jsonl and those beyond `step`, which come again."""
+    """Drops half-written lines of metrics.jsonl, and lines and pictures beyond `step`, which come
+    again.
+    """
     path = workdir / _FILE
-    if not path.exists():
-        return
-    kept = [json.dumps(line) + "\n" for line in json_lines(path) if line["step"] <= step]
-    write_atomically(path, "".join(kept))
+    if path.exists():
+        kept = [json.dumps(line) + "\n" for line in json_lines(path) if line["step"] <= step]
+        write_atomically(path, "".join(kept))
+    for picture in (workdir / PANELS).glob("step_*.png"):
+        drawn_at = picture.stem.removeprefix("step_")
+        if drawn_at.isdecimal() and int(drawn_at) > step:
+            picture.unlink()

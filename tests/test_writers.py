@@ -45,6 +45,15 @@ def test_resuming_drops_later_and_half_written_lines(tmp_path):
     writers.drop_after(tmp_path / "missing", 2)
 
 
+def test_pictures_beyond_a_step_are_dropped(tmp_path):
+    folder = tmp_path / writers.PANELS
+    folder.mkdir()
+    for name in ("step_000002.png", "step_000004.png", "step_of_mine.png"):
+        (folder / name).touch()
+    writers.drop_after(tmp_path, 2)
+    assert {path.name for path in folder.iterdir()} == {"step_000002.png", "step_of_mine.png"}
+
+
 def test_without_tensorboard_the_jsonl_is_complete(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.warns(UserWarning, match=r"no TensorBoard files: clu.*metrics\.jsonl"):

@@ -80,7 +80,7 @@ def run(sweep: Sweep, runs: Sequence[Run], workdir: Path, processes: int, *, tra
     # Runs that a killed sweep has left training end without it.
     for done in runs:
         try:
-            if done.name not in finished and rows.has_finished(done, workdir / done.name):
+            if done.name not in finished and rows.has_finished(workdir / done.name):
                 take(done)
         except ConfigError as error:
             print(f"{done.name}: {error}")

@@ -33,7 +33,8 @@ table { border-collapse: collapse; display: block; overflow-x: auto; font-size: 
 th, td { padding: .25rem .45rem; border-bottom: 1px solid #ddd; text-align: left;
   white-space: nowrap; }
 th { border-bottom: 2px solid #888; white-space: normal; vertical-align: bottom; }
-td code { white-space: normal; }
+td:has(code) { white-space: normal; }
+td code { white-space: nowrap; }
 p { overflow-x: auto; }
 img { max-width: 100%; height: auto; }
 /* The captions within a photograph are to be read on a phone, too. */

@@ -40,10 +40,10 @@ _CHECKPOINTS = {
     "best": "the best on images held out of the training split",
 }
 _ABOUT_SPLIT = {
-    DEV: "These images are held out to choose on: report what was chosen on others.",
-    "train": "**The networks were trained on this split.**",
+    DEV: "These images are held out of the training split. ",
+    "train": "**The networks were trained on this split.** ",
 }
-_ABOUT_OTHER_SPLITS = (
+_CHOICE = (
     "Variants stand in the order of the sweep: whoever chooses one by this report has to report it "
     "on other images."
 )
@@ -54,6 +54,10 @@ _OVER_IMAGES = """\
 The interval *over images* resamples blocks of {block} neighbouring images and holds the trained
 networks fixed: it tells what other images like these could have shown. What another training would
 show, and so whether a variant is better, is for the interval over seeds to tell."""
+
+_SEEN = """\
+What training saw last, from left to right: the input, the truth, the prediction and the entropy of
+the target. Runs of one seed see the same crops."""
 
 _TARGETS = """\
 **The targets**: means over the batches of which a picture was drawn in the first → in the last
@@ -105,13 +109,13 @@ class _Report:
         images = sorted({self.rows[run.name]["images"] for run in self.done})
         shown = f", {' or '.join(map(str, images))} images" if images else ""
         checkpoints = {_CHECKPOINTS.get(c, f"that of step {c}") for c in self._checkpoints()}
-        chosen = _ABOUT_SPLIT.get(config.eval.split, _ABOUT_OTHER_SPLITS)
+        about = _ABOUT_SPLIT.get(config.eval.split, "")
         left = len(self.runs) - done - failed
         others = f", {failed} failed" * (failed > 0) + f", {left} still to be run" * (left > 0)
         return (
             f"{done} of {len(self.runs)} runs are finished{others}. Reported: split "
             f"`{config.eval.split}`{shown}, at full resolution; the checkpoint is "
-            f"{' or, by variant, '.join(sorted(checkpoints))}. {chosen}"
+            f"{' or, by variant, '.join(sorted(checkpoints))}. {about}{_CHOICE}"
         )
 
     def _checkpoints(self) -> set[str]:
@@ -224,7 +228,7 @@ class _Report:
                     shown[run.variant] = last
         if not shown:
             return []
-        parts = ["## Pictures", "What training saw last: runs of one seed see the same crops."]
+        parts = ["## Pictures", _SEEN]
         if len(shown) > _MOST_PICTURES:
             parts.append(f"The first {_MOST_PICTURES} of {len(shown)} variants.")
         for variant, panel in list(shown.items())[:_MOST_PICTURES]:

@@ -28,6 +28,12 @@ _OF_A_RUN = (
     *("data.photometric", "data.downsample", "data.label_downsampling"),
 )
 
+# What a report reads of a result.
+_NEEDED = {
+    *("mean_iou", "iou", "mean_boundary_iou", "ece", "nll", "brier", "trimap", "calibration"),
+    *("images", "ids_hash", "train_images", "train_ids_hash", "versions"),
+}
+
 Row = dict[str, Any]
 
 
@@ -46,8 +52,14 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
       [blocks,3,K], sums of `metrics.areas`.
 
     Raises:
-      ConfigError: a file of the run is missing or damaged.
+      ConfigError: a file of the run is missing or damaged, or the folder holds another run.
     """
+    saved = configs.load(folder / "config.json")
+    if different := configs.differences(identity(saved), identity(run.config)):
+        raise ConfigError(
+            f"{folder} holds a run that differs in {different} (trained with, asked for): remove "
+            "it, or use another --workdir"
+        )
     try:
         result = json.loads((folder / "result.json").read_text())
         log = json_lines(folder / "metrics.jsonl")
@@ -55,11 +67,15 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
         rates = [line["steps_per_second"] for line in log if line.get("steps_per_second")]
         row: Row = {"name": run.name, "variant": run.variant, "config": identity(run.config)}
         row |= result
+        row["seconds_per_step"] = 1 / statistics.median(rates) if rates else None
+        if lacking := _NEEDED - row.keys():
+            raise ValueError(f"result.json lacks {sorted(lacking)}")
+        if len(areas) != row["images"]:
+            raise ValueError(f"per_image.jsonl has {len(areas)} images of {row['images']}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{folder} is damaged ({error!r}): remove it, and the same command trains it again"
         ) from error
-    row["seconds_per_step"] = 1 / statistics.median(rates) if rates else None
     row["diagnostics"] = [line for line in log if any(name.startswith("target/") for name in line)]
     row["block"] = block
     if block:
@@ -139,18 +155,13 @@ def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
     return rows
 
 
-def has_finished(run: Run, folder: Path) -> bool:
+def has_finished(folder: Path) -> bool:
     """Whether a folder holds the result of a run, and nobody trains there."""
-    path = folder / "config.json"
-    return (
-        path.exists()
-        and (folder / "result.json").exists()
-        and identity(configs.load(path)) == identity(run.config)
-        and not is_held(folder)
-    )
+    return (folder / "result.json").exists() and not is_held(folder)
 
 
 def _is_row(line: dict[str, Any]) -> bool:
-    return {"name", "config", "block", "mean_iou"} <= line.keys() and all(
+    needed = _NEEDED | {"name", "config", "block", "seconds_per_step", "diagnostics"}
+    return needed <= line.keys() and all(
         isinstance(line.get(key), dict) for key in ("config", "versions", "iou")
     )

@@ -48,7 +48,7 @@ class Runner:
         processes: int,
         finished: Callable[[Run], str],
     ):
-        """Writes the configuration of each run to its folder.
+        """Looks whether all runs can be trained.
 
         Args:
           runs: that are not finished.
@@ -65,10 +65,6 @@ class Runner:
         self._running: list[_Child] = []
         self._warned = False
         _check_folders(runs, workdir)
-        for run in runs:
-            folder = workdir / run.name
-            folder.mkdir(parents=True, exist_ok=True)
-            configs.save(run.config, folder / "config.json")
         self._runs = tuple(runs)
         self._begun_at = {run.name: _step(workdir / run.name) for run in runs}
         self._began = self._told = time.monotonic()
@@ -107,6 +103,8 @@ class Runner:
             run = free.pop(0)
             self._waiting.remove(run)
             folder = self._workdir / run.name
+            folder.mkdir(parents=True, exist_ok=True)
+            configs.save(run.config, folder / "config.json")
             command = [
                 *(sys.executable, "-m", "pals_jax.main"),
                 *(f"--config={FROM_WORKDIR}:{folder}", f"--workdir={folder}"),
@@ -183,14 +181,21 @@ def _reason(code: int, log: Path) -> str:
     """Why a run failed, in a line: its last error, or the signal that ended it."""
     if code < 0:
         return f"ended by signal {-code}, perhaps for want of memory"
-    *_, last = re.split(r"^\$ .*$", log.read_text(errors="replace"), flags=re.MULTILINE)
-    errors = [line for line in last.splitlines() if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    lines = _last_attempt(log)
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     said = errors[-1] if errors else f"exit code {code}"
     return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} …"
 
 
+def _last_attempt(log: Path) -> list[str]:
+    """The lines of a log behind the command that was started last."""
+    lines = log.read_text(errors="replace").splitlines()
+    started = [number for number, line in enumerate(lines) if line.startswith("$ ")]
+    return lines[started[-1] + 1 :] if started else lines
+
+
 def failure(folder: Path, lines: int) -> str | None:
-    """The last lines of the log of a run that failed; None for one that did not.
+    """The last lines of the log of a run that failed last; None for one that did not.
 
     Args:
       folder: of the run.
@@ -199,7 +204,7 @@ def failure(folder: Path, lines: int) -> str | None:
     log = folder / LOG
     if not log.exists():
         return None
-    *shown, ended = log.read_text(errors="replace").splitlines() or [""]
+    *shown, ended = _last_attempt(log) or [""]
     if not ended.startswith(_FAILED):
         return None
     return "\n".join(line[:_LONGEST] for line in [*shown[-lines:], ended])

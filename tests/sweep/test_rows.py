@@ -93,3 +93,28 @@ def test_a_damaged_run_is_named(tmp_path):
     (folder / "result.json").write_text('{"mean')
     with pytest.raises(ConfigError, match=f"{run.name} is damaged"):
         rows.of_run(run, folder, block=0)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("result.json", "{}", "result.json lacks .*'ece'"),
+        ("result.json", "[]", "TypeError"),
+        ("per_image.jsonl", '{"id": "0", "areas": [[1, 1], [1, 1], [1, 1]]}', "has 1 images of 4"),
+        ("metrics.jsonl", '{"step": 1, "steps_per_second": "x"}', "TypeError"),
+    ],
+)
+def test_files_that_lack_something_are_damaged(tmp_path, file, content, said):
+    run, _ = runs()
+    folder = finish(run, tmp_path)
+    (folder / file).write_text(content + "\n")
+    with pytest.raises(ConfigError, match=f"{run.name} is damaged.*{said}"):
+        rows.of_run(run, folder, block=1)
+
+
+def test_the_result_of_another_run_is_refused(tmp_path):
+    (run, _), (other, _) = runs(), runs(total_steps=5)
+    folder = finish(run, tmp_path)
+    assert rows.has_finished(folder)
+    with pytest.raises(ConfigError, match=r"differs in \{'total_steps': \(1000, 5\)\}"):
+        rows.of_run(other, folder, block=0)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pals_jax.config import default_config, load
+from pals_jax.config import default_config, load, save
 from pals_jax.errors import ConfigError
 from pals_jax.sweep import Grid, Sweep, expand, runner
 
@@ -42,7 +42,7 @@ def test_runs_end_well_or_not(runs, program, tmp_path, capsys):
     assert finished == [0]
     assert {run.seed for run in waiting.failed} == {1, 2}
     log = runner.failure(tmp_path / "base/seed=1", lines=20)
-    assert log.splitlines()[1:] == ["ValueError: no luck", "failed with exit code 3"]
+    assert log.splitlines() == ["ValueError: no luck", "failed with exit code 3"]
     assert runner.failure(tmp_path / "base/seed=0", lines=20) is None
     said = capsys.readouterr().out
     assert "base/seed=1: failed: ValueError: no luck\n  see /" in said
@@ -85,8 +85,9 @@ def test_a_run_stopped_while_it_starts_has_not_failed(runs, program, tmp_path):
 
 
 def test_the_folder_of_another_run_is_refused(runs, program, tmp_path):
-    program("exit 0")
-    runner.Runner(runs, tmp_path, 1, lambda run: "well")
+    for run in runs[:2]:
+        (tmp_path / run.name).mkdir(parents=True)
+        save(run.config, tmp_path / run.name / "config.json")
     (tmp_path / "base/seed=0/checkpoints/100").mkdir(parents=True)
     (tmp_path / "base/seed=1/result.json").touch()  # its checkpoints were removed
     config = default_config()
@@ -95,18 +96,28 @@ def test_the_folder_of_another_run_is_refused(runs, program, tmp_path):
     differs = r"base/seed=%d differs in \{'total_steps': \(1000, 5\)\}\n"
     with pytest.raises(ConfigError, match=f"{differs % 0}.*{differs % 1}Remove a folder"):
         runner.Runner(others, tmp_path, 1, lambda run: "well")
-    assert load(tmp_path / "base/seed=2/config.json").total_steps == 1000  # nothing was begun
+    assert not (tmp_path / "base/seed=2").exists()  # nothing was begun
 
 
 def test_a_run_that_failed_before_it_saved_may_get_other_fields(runs, program, tmp_path):
-    program("mkdir -p checkpoints; exit 1")
+    program('mkdir -p "$NAME/checkpoints"; exit 1')
     runner.Runner(runs[:1], tmp_path, 1, lambda run: "well").run()
-    (tmp_path / "base/seed=0/checkpoints").mkdir(exist_ok=True)
+    assert load(tmp_path / "base/seed=0/config.json").total_steps == 1000
     config = default_config()
     config.total_steps = 5
     others = expand(Sweep("t", (Grid({"seed": (0,)}),), "base"), config)
-    runner.Runner(others, tmp_path, 1, lambda run: "well")
+    runner.Runner(others, tmp_path, 1, lambda run: "well").run()
     assert load(tmp_path / "base/seed=0/config.json").total_steps == 5
+
+
+def test_the_folder_of_a_waiting_run_may_be_removed(runs, program, tmp_path):
+    program("exit 0")
+    (tmp_path / runs[0].name).mkdir(parents=True)
+    waiting = runner.Runner(runs[:1], tmp_path, 1, lambda run: "well")
+    (tmp_path / runs[0].name).rmdir()
+    waiting.run()
+    assert waiting.failed == []
+    assert load(tmp_path / "base/seed=0/config.json").total_steps == 1000
 
 
 @pytest.mark.parametrize(("processes", "order"), [(1, (0, 1, 2)), (2, (1, 2, 0))])
@@ -115,6 +126,7 @@ def test_what_an_earlier_process_left_training_is_awaited(
 ):
     program("exit 0")
     waiting = runner.Runner(runs, tmp_path, processes, lambda run: "well")
+    (tmp_path / "base/seed=0").mkdir(parents=True)
     lock = (tmp_path / "base/seed=0/.lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
     threading.Timer(4, lock.close).start()
@@ -132,5 +144,6 @@ def test_what_an_earlier_process_left_training_is_awaited(
 def test_the_time_left_is_told_of_the_steps_taken(runs, program, tmp_path):
     waiting = runner.Runner(runs, tmp_path, 1, lambda run: "well")
     assert waiting._progress() == "3 of 3 runs left, 0 % of their steps done"
+    (tmp_path / "base/seed=0").mkdir(parents=True)
     (tmp_path / "base/seed=0/metrics.jsonl").write_text('{"step": 300}\n')
     assert "3 of 3 runs left, 10 % of their steps done, ETA" in waiting._progress()
