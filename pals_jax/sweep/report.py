@@ -258,12 +258,13 @@ class _Report:
         fields: dict[str, dict[str, dict[str, None]]] = {}
         for run in self.runs:
             of_variant = fields.setdefault(run.variant, {})
+            own = {k: v for k, v in run.fields.items() if not k.startswith(_OPTIONS)}
             options = {
-                field: value
+                field.removeprefix(_OPTIONS): value
                 for field, value in identity(run.config).items()
                 if field.startswith(_OPTIONS)
             }
-            for field, value in (run.fields | options).items():
+            for field, value in (own | options).items():
                 of_variant.setdefault(field, {})[str(value)] = None
         cells = [
             [
@@ -276,6 +277,7 @@ class _Report:
         shared = self._shared()
         return [
             "## Settings",
+            f"Options of a target without `{_OPTIONS}` before them:",
             tables.markdown(("variant", "fields"), cells, numbers=False),
             *(["All runs: " + ", ".join(shared) + "; else the defaults."] if shared else []),
         ]
