@@ -31,6 +31,15 @@ def replacing(path: Path) -> Iterator[Path]:
         written.unlink(missing_ok=True)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Adds a line, below what an interruption has left half-written; on the disk on return."""
+    torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    with path.open("a") as file:
+        file.write("\n" * torn + line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def json_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file, one per line; other lines, as half-written ones, are left out."""
     found = []

@@ -42,9 +42,11 @@ def exclusive(workdir: Path) -> Iterator[None]:
 
 def is_held(workdir: Path) -> bool:
     """Whether a process trains in a work directory."""
-    if not workdir.is_dir():
+    try:
+        lock = (workdir / ".lock").open("r+")
+    except OSError:  # nobody ever has
         return False
-    with (workdir / ".lock").open("w") as lock:
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import runpy
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,7 +141,7 @@ def load(path: Path) -> Sweep:
     """What `get_sweep()` of a file returns.
 
     Raises:
-      ConfigError: there is no such file, function or sweep, or it has a wrong form.
+      ConfigError: there is no such file, function or sweep, it has a wrong form, or it fails.
     """
     if not path.is_file():
         raise ConfigError(f"--sweep={path}: there is no such file")
@@ -149,6 +150,11 @@ def load(path: Path) -> Sweep:
         sweep = get_sweep()
     except ConfigError as error:
         raise ConfigError(f"--sweep={path}: {error}") from None
+    except Exception as error:
+        said = "".join(traceback.format_exception_only(error)).strip()
+        inside = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        line = f", line {inside[-1].lineno}" if inside else ""
+        raise ConfigError(f"--sweep={path}{line}: {said}") from error
     if not isinstance(sweep, Sweep):
         raise ConfigError(f"--sweep={path} must define get_sweep(), which returns a Sweep")
     return sweep
@@ -273,17 +279,22 @@ def _check_baseline(runs: Sequence[Run], baseline: str) -> None:
             f"the sweep's baseline {baseline!r} is none of the variants {variants}. A field under "
             "which variants are to be compared belongs to the sweep's conditions"
         )
-    of_baseline = [run.condition for run in runs if run.variant == baseline]
+    seeds: dict[tuple[str, str], set[int]] = {}
     for run in runs:
-        if run.condition not in of_baseline:
+        seeds.setdefault((run.variant, json.dumps(run.condition)), set()).add(run.seed)
+    for (variant, condition), own in seeds.items():
+        of_baseline = seeds.get((baseline, condition), set())
+        if not own & of_baseline:
+            where = f" under {condition}" if condition != "{}" else ""
             raise ConfigError(
-                f"{run.name}: the baseline {baseline!r} has no run with {run.condition} to compare "
-                "with"
+                f"{variant!r} has no run to compare with{where}: its seeds are {sorted(own)}, "
+                f"those of the baseline {baseline!r} {sorted(of_baseline)}"
             )
 
 
 def _check_fields(fields: Iterable[str]) -> None:
     for field in fields:
+        _require(isinstance(field, str), "a field of a sweep", "a text", field)
         check_field(field)
 
 

@@ -252,13 +252,14 @@ class _Report:
         return parts
 
     def _settings(self) -> list[str]:
-        """What each variant is, with all options of its target, and what all runs share apart from
-        defaults.
+        """What each variant is, with its target and all options, and what all runs share apart
+        from defaults.
         """
         fields: dict[str, dict[str, dict[str, None]]] = {}
         for run in self.runs:
             of_variant = fields.setdefault(run.variant, {})
-            own = {k: v for k, v in run.fields.items() if not k.startswith(_OPTIONS)}
+            own = {"target.name": run.config.target.name}
+            own |= {k: v for k, v in run.fields.items() if not k.startswith(_OPTIONS)}
             options = {
                 field.removeprefix(_OPTIONS): value
                 for field, value in identity(run.config).items()

@@ -5,7 +5,6 @@ with, where the folders of its runs are no longer.
 """
 
 import json
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from pals_jax import config as configs
 from pals_jax.config import default_config
 from pals_jax.errors import ConfigError
-from pals_jax.files import json_lines
+from pals_jax.files import append_line, json_lines
 from pals_jax.sweep.plan import Run, identity
 from pals_jax.workdir import is_held
 
@@ -28,10 +27,24 @@ _OF_A_RUN = (
     *("data.photometric", "data.downsample", "data.label_downsampling"),
 )
 
-# What a report reads of a result.
-_NEEDED = {
-    *("mean_iou", "iou", "mean_boundary_iou", "ece", "nll", "brier", "trimap", "calibration"),
-    *("images", "ids_hash", "train_images", "train_ids_hash", "versions"),
+_LABELLED = ("data.subset", "data.subset_seed", "data.dev")  # those that choose
+
+_SCORE = int | float | None  # None where nothing was counted
+
+# What a report reads of a result, and of the rest of a row: a type, [the form of each item],
+# {key: form} or {str: the form of each value}.
+_RESULT: dict[str, Any] = {
+    **dict.fromkeys(("mean_iou", "mean_boundary_iou", "ece", "nll", "brier"), _SCORE),
+    "iou": {str: _SCORE},
+    "trimap": {str: _SCORE},
+    "calibration": {"count": [int | float], "confidence": [_SCORE], "accuracy": [_SCORE]},
+    **dict.fromkeys(("images", "train_images"), int),
+    **dict.fromkeys(("ids_hash", "train_ids_hash"), str),
+    "versions": dict,
+}
+_ROW = _RESULT | {
+    **{"name": str, "config": dict, "block": int, "seconds_per_step": _SCORE},
+    "diagnostics": [{"step": int}],
 }
 
 Row = dict[str, Any]
@@ -63,24 +76,27 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
     try:
         result = json.loads((folder / "result.json").read_text())
         log = json_lines(folder / "metrics.jsonl")
-        areas = [image["areas"] for image in json_lines(folder / "per_image.jsonl")]
+        images = json_lines(folder / "per_image.jsonl")
+        areas = np.array([image["areas"] for image in images], np.int64)
         rates = [line["steps_per_second"] for line in log if line.get("steps_per_second")]
         row: Row = {"name": run.name, "variant": run.variant, "config": identity(run.config)}
         row |= result
         row["seconds_per_step"] = 1 / statistics.median(rates) if rates else None
-        if lacking := _NEEDED - row.keys():
-            raise ValueError(f"result.json lacks {sorted(lacking)}")
-        if len(areas) != row["images"]:
-            raise ValueError(f"per_image.jsonl has {len(areas)} images of {row['images']}")
+        if wrong := _wrong(row, _RESULT):
+            raise ValueError(f"result.json lacks {wrong}, or holds something else there")
+        if areas.shape != (expected := (row["images"], 3, len(row["iou"]))):
+            raise ValueError(f"per_image.jsonl has areas {areas.shape}, expected {expected}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{folder} is damaged ({error!r}): remove it, and the same command trains it again"
         ) from error
-    row["diagnostics"] = [line for line in log if any(name.startswith("target/") for name in line)]
+    row["diagnostics"] = [
+        line for line in log if "step" in line and any(name.startswith("target/") for name in line)
+    ]
     row["block"] = block
     if block:
         starts = range(0, len(areas), block)
-        row["block_areas"] = [np.sum(areas[i : i + block], axis=0).tolist() for i in starts]
+        row["block_areas"] = [areas[i : i + block].sum(0).tolist() for i in starts]
     return row
 
 
@@ -98,15 +114,22 @@ def require_same_data(row: Row, folder: Path, others: Iterable[Row]) -> None:
     for other in others:
         if _split(other["config"]) != _split(row["config"]):
             continue
-        for key in ("data_hash", "train_data_hash"):
-            hashes = {row.get(key), other.get(key)}
-            if len(hashes) > 1 and None not in hashes:  # earlier versions wrote none
+        keys = ["data_hash", "train_data_hash"]
+        if all(other["config"].get(field) == row["config"].get(field) for field in _LABELLED):
+            keys.append("train_ids_hash")  # lists of one name may hold others
+        for key in keys:
+            if differ(row, other, key):
                 which = "reported on" if key == "data_hash" else "trained on"
                 raise ConfigError(
                     f"the images that {row['name']} was {which}, or their labels, are not those of "
                     f"{other['name']} ({key} {row[key]}, {other[key]}): restore them and remove "
                     f"{folder}, or use another --workdir for other data"
                 )
+
+
+def differ(row: Row, other: Row, key: str) -> bool:
+    """Whether two rows have different values; rows of earlier versions lack some."""
+    return None not in (row.get(key), other.get(key)) and row[key] != other[key]
 
 
 def _split(config: dict[str, Any]) -> dict[str, Any]:
@@ -117,17 +140,12 @@ def _split(config: dict[str, Any]) -> dict[str, Any]:
 
 def append(row: Row, workdir: Path) -> None:
     """Adds a row to the file of a sweep, on the disk when this returns."""
-    path = workdir / FILE
-    # What an interruption left half-written must not swallow the next row.
-    torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
-    with path.open("a") as file:
-        file.write("\n" * torn + json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(workdir / FILE, json.dumps(row))
 
 
 def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
-    """The rows of finished runs by name; what is not a row, as a half-written line, is left out.
+    """The rows of finished runs by name; what is not a row, as a half-written line, is left out,
+    and told where it has the name of a run.
 
     Fields that a later version added have in them the default that changes nothing.
 
@@ -137,8 +155,13 @@ def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
     path = workdir / FILE
     if not path.exists():
         return {}
-    found = {row["name"]: row for row in json_lines(path) if _is_row(row)}
+    lines = json_lines(path)
+    found = {line["name"]: line for line in lines if not _wrong(line, _ROW)}
     rows = {run.name: found[run.name] for run in runs if run.name in found}
+    for line in lines:
+        named = [run.name for run in runs if run.name == line.get("name")]
+        if named and named[0] not in rows:
+            print(f"{path}: a line of {named[0]} is no row, for {_wrong(line, _ROW)} are wrong")
     defaults = identity(default_config())
     for run in runs:
         if run.name in rows:
@@ -160,8 +183,19 @@ def has_finished(folder: Path) -> bool:
     return (folder / "result.json").exists() and not is_held(folder)
 
 
-def _is_row(line: dict[str, Any]) -> bool:
-    needed = _NEEDED | {"name", "config", "block", "seconds_per_step", "diagnostics"}
-    return needed <= line.keys() and all(
-        isinstance(line.get(key), dict) for key in ("config", "versions", "iou")
-    )
+def _wrong(found: Row, form: dict[str, Any]) -> list[str]:
+    """The keys that lack, or whose value has another form."""
+    return [key for key in form if key not in found or not _fits(found[key], form[key])]
+
+
+def _fits(value: Any, form: Any) -> bool:
+    """Whether a JSON value has a form, see `_RESULT`."""
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_fits(item, form[0]) for item in value)
+    if not isinstance(form, dict):
+        return isinstance(value, form)
+    if not isinstance(value, dict):
+        return False
+    if str in form:
+        return bool(value) and all(_fits(item, form[str]) for item in value.values())
+    return not _wrong(value, form)

@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from pals_jax import config as configs
 from pals_jax.command_line import FROM_WORKDIR
 from pals_jax.errors import ConfigError
-from pals_jax.files import json_lines
+from pals_jax.files import append_line, json_lines
 from pals_jax.interrupt import StopSignal
 from pals_jax.progress import format_duration
 from pals_jax.sweep.plan import Run, identity
@@ -29,7 +29,6 @@ _LONGEST = 500  # letters of an error on the screen, or of a line of a log in a 
 class _Child(NamedTuple):
     run: Run
     process: subprocess.Popen
-    log: IO[str]
     slot: int
     started: float
 
@@ -103,26 +102,30 @@ class Runner:
             run = free.pop(0)
             self._waiting.remove(run)
             folder = self._workdir / run.name
+            if other := _other_run(run, folder):  # put there since the sweep began
+                print(f"{run.name}: failed: {other}; remove the folder to train its run anew")
+                self.failed.append(run)
+                continue
             folder.mkdir(parents=True, exist_ok=True)
             configs.save(run.config, folder / "config.json")
             command = [
                 *(sys.executable, "-m", "pals_jax.main"),
                 *(f"--config={FROM_WORKDIR}:{folder}", f"--workdir={folder}"),
             ]
-            log = (folder / LOG).open("a")
-            print(f"$ {' '.join(command)}", file=log, flush=True)
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
-                # A terminal's Ctrl-C reaches the sweep alone, which passes it on once.
-                start_new_session=True,
-            )
+            append_line(folder / LOG, f"$ {' '.join(command)}")
+            with (folder / LOG).open("a") as log:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                    # A terminal's Ctrl-C reaches the sweep alone, which passes it on once.
+                    start_new_session=True,
+                )
             slot = min(set(range(self._processes)) - {child.slot for child in self._running})
             _pin(process.pid, slot, self._processes)
-            self._running.append(_Child(run, process, log, slot, time.monotonic()))
+            self._running.append(_Child(run, process, slot, time.monotonic()))
 
     def _collect(self, *, stopping: bool) -> None:
         """Looks which runs have ended, and tells."""
@@ -130,8 +133,7 @@ class Runner:
             if child.process.poll() is None:
                 continue
             self._running.remove(child)
-            with child.log:
-                said = self._outcome(child, stopping=stopping)
+            said = self._outcome(child, stopping=stopping)
             took = format_duration(time.monotonic() - child.started)
             rest = "" if stopping else f"; {self._progress()}"
             print(f"{child.run.name}: {said} ({took}){rest}", flush=True)
@@ -143,21 +145,23 @@ class Runner:
     def _outcome(self, child: _Child, *, stopping: bool) -> str:
         """What to say of a run that has ended; how it ended becomes the last line of its log."""
         code = child.process.returncode
+        log = self._workdir / child.run.name / LOG
+        log.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
         if code == 0:
             try:
                 said = self._finished(child.run)
             except ConfigError as error:
-                print(f"ConfigError: {error}", file=child.log)
+                append_line(log, f"ConfigError: {error}")
             else:
-                print("finished", file=child.log)
+                append_line(log, "finished")
                 return said
         elif stopping:
-            print("stopped", file=child.log)
+            append_line(log, "stopped")
             return "stopped, to be resumed"
-        print(f"{_FAILED}{code}", file=child.log, flush=True)
         self.failed.append(child.run)
-        log = self._workdir / child.run.name / LOG
-        return f"failed: {_reason(code, log)}\n  see {log}"
+        reason = _reason(code, log)
+        append_line(log, f"{_FAILED}{code}" + f", {reason}" * (code < 0))
+        return f"failed: {reason}\n  see {log}"
 
     def _progress(self) -> str:
         """How many runs are left, and for how long at the rate so far; failed ones do not count."""
@@ -182,13 +186,15 @@ def _reason(code: int, log: Path) -> str:
     if code < 0:
         return f"ended by signal {-code}, perhaps for want of memory"
     lines = _last_attempt(log)
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)(:|$)", line)]
     said = errors[-1] if errors else f"exit code {code}"
     return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} …"
 
 
 def _last_attempt(log: Path) -> list[str]:
     """The lines of a log behind the command that was started last."""
+    if not log.exists():
+        return []
     lines = log.read_text(errors="replace").splitlines()
     started = [number for number, line in enumerate(lines) if line.startswith("$ ")]
     return lines[started[-1] + 1 :] if started else lines
@@ -201,10 +207,7 @@ def failure(folder: Path, lines: int) -> str | None:
       folder: of the run.
       lines: at most so many.
     """
-    log = folder / LOG
-    if not log.exists():
-        return None
-    *shown, ended = _last_attempt(log) or [""]
+    *shown, ended = _last_attempt(folder / LOG) or [""]
     if not ended.startswith(_FAILED):
         return None
     return "\n".join(line[:_LONGEST] for line in [*shown[-lines:], ended])
@@ -214,21 +217,28 @@ def _check_folders(runs: Sequence[Run], workdir: Path) -> None:
     """Refuses to go on with other fields than a run has trained with.
 
     Raises:
-      ConfigError: naming all folders that hold checkpoints of other runs.
+      ConfigError: naming all folders that hold other runs.
     """
-    other = []
-    for run in runs:
-        path = workdir / run.name / "config.json"
-        if path.exists() and _has_begun(path.parent):
-            saved = configs.load(path)
-            if identity(saved) != identity(run.config):
-                other.append(f"{path.parent} differs in {configs.changes(saved, run.config)}")
+    other = [said for run in runs if (said := _other_run(run, workdir / run.name))]
     if other:
         raise ConfigError(
             "folders hold runs that were trained with other fields (saved, asked for):\n  "
             + "\n  ".join(other)
             + "\nRemove a folder to train its run anew, or use another --workdir."
         )
+
+
+def _other_run(run: Run, folder: Path) -> str | None:
+    """What tells that a folder holds another run, or one of which nobody knows; None otherwise."""
+    if not _has_begun(folder):
+        return None
+    path = folder / "config.json"
+    if not path.exists():
+        return f"{folder} lacks its config.json, which tells what it was trained with"
+    saved = configs.load(path)
+    if identity(saved) == identity(run.config):
+        return None
+    return f"{folder} differs in {configs.changes(saved, run.config)}"
 
 
 def _has_begun(folder: Path) -> bool:

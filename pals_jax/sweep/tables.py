@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pals_jax.sweep import statistics
-from pals_jax.sweep.rows import Row
+from pals_jax.sweep.rows import Row, differ
 from pals_jax.sweep.statistics import Difference
 
 BySeed = Mapping[int, Row]
@@ -54,14 +54,8 @@ def pairs(runs: BySeed, reference: BySeed) -> list[tuple[Row, Row]]:
     return [
         (runs[seed], reference[seed])
         for seed in sorted(runs.keys() & reference)
-        if not any(_differ(runs[seed], reference[seed], key) for key in _SAME)
+        if not any(differ(runs[seed], reference[seed], key) for key in _SAME)
     ]
-
-
-def _differ(row: Row, other: Row, key: str) -> bool:
-    """Whether two rows have different values; rows of earlier versions lack some."""
-    values = {row.get(key), other.get(key)}
-    return len(values) > 1 and None not in values
 
 
 def difference(runs: BySeed, reference: BySeed, *score: str) -> Difference | None:

@@ -3,7 +3,7 @@ import pytest
 from pals_jax.config import default_config
 from pals_jax.errors import ConfigError
 from pals_jax.sweep import Grid, Sweep, expand
-from pals_jax.sweep.plan import identity
+from pals_jax.sweep.plan import identity, load
 
 METHODS = {
     "CE": {"target.name": "one_hot"},
@@ -116,6 +116,7 @@ def test_each_seed_may_have_labelled_images_of_its_own():
             lambda: Grid({}, {0.5: {}}),
             "the name of a variant must be a text on one line, without _ before it, found 0.5",
         ),
+        (lambda: Grid({1: (2,)}), "a field of a sweep must be a text, found 1"),
         (lambda: Sweep(3, (), "CE"), "title of a Sweep must be a text, found 3"),
     ],
 )
@@ -141,7 +142,15 @@ def test_a_sweep_of_another_form_is_refused(make, message):
             sweep(
                 Grid({}, {"CE": {}}), Grid({"data.subset": ("0.1",)}, {"LS": {"total_steps": 3}})
             ),
-            r"'CE' has no run with \{'data.subset': '0.1'\}",
+            r"'LS' has no run to compare with under .*0\.1.*: its seeds are \[0\], "
+            r"those of the baseline 'CE' \[\]",
+        ),
+        (
+            sweep(
+                Grid({"seed": (0,)}, {"CE": {}}),
+                Grid({"seed": (1, 2)}, {"LS": {"total_steps": 3}}),
+            ),
+            r"its seeds are \[1, 2\], those of the baseline 'CE' \[0\]",
         ),
         (sweep(), "has no run"),
         (sweep(Grid({"seed": (0, 0)}, METHODS)), "share the folder CE/seed=0: they are the same"),
@@ -164,6 +173,23 @@ def test_a_sweep_of_another_form_is_refused(make, message):
 def test_what_cannot_be_run_is_refused(broken, message):
     with pytest.raises(ConfigError, match=message):
         expand(broken, default_config())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\ndef get_sweep(\n", "line 2.*SyntaxError"),
+        ("import json\ndef get_sweep():\n    return json.loads('')\n", "line 3: .*JSONDecodeError"),
+        ("get_sweep = 3", "TypeError: 'int' object is not callable"),
+        ("", "must define get_sweep"),
+        ("def get_sweep():\n    pass", "must define get_sweep"),
+    ],
+)
+def test_a_file_that_fails_is_explained(tmp_path, text, message):
+    path = tmp_path / "sweep.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"(?s)--sweep={path}.*{message}"):
+        load(path)
 
 
 def test_a_sweep_may_report_on_dev_to_choose_there():

@@ -250,5 +250,5 @@ def test_the_settings_and_diagnostics_of_each_variant(tmp_path):
         ]
     report.write(sweep, runs, found, tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "| LS | `total_steps = 3`, `epsilon = 0.1` |" in text
+    assert "| LS | `target.name = label_smoothing`, `total_steps = 3`, `epsilon = 0.1` |" in text
     assert "| CE | 0.5 → 0.5 | 10 → 40 |" in text

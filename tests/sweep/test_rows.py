@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from finished import finish
 
@@ -100,7 +102,13 @@ def test_a_damaged_run_is_named(tmp_path):
     [
         ("result.json", "{}", "result.json lacks .*'ece'"),
         ("result.json", "[]", "result.json lacks"),
-        ("per_image.jsonl", '{"id": "0", "areas": [[1, 1], [1, 1], [1, 1]]}', "has 1 images of 4"),
+        (
+            "per_image.jsonl",
+            '{"id": "0", "areas": [[1, 1], [1, 1], [1, 1]]}',
+            r"has areas \(1, 3, 2\), expected \(4, 3, 2\)",
+        ),
+        ("per_image.jsonl", '{"id": "0", "areas": [[1, 1], [1], [1, 1]]}', "inhomogeneous"),
+        ("per_image.jsonl", '{"id": "0", "areas": null}', "TypeError"),
         ("metrics.jsonl", '{"step": 1, "steps_per_second": "x"}', "TypeError"),
     ],
 )
@@ -110,6 +118,50 @@ def test_files_that_lack_something_are_damaged(tmp_path, file, content, said):
     (folder / file).write_text(content + "\n")
     with pytest.raises(ConfigError, match=f"{run.name} is damaged.*{said}"):
         rows.of_run(run, folder, block=1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mean_iou", "x"),
+        ("brier", [1]),
+        ("iou", {}),
+        ("iou", None),
+        ("iou", {"road": "x"}),
+        ("calibration", {}),
+        ("calibration", {"count": None, "confidence": [], "accuracy": []}),
+        ("trimap", None),
+        ("train_images", "x"),
+        ("train_ids_hash", {}),
+        ("versions", []),
+    ],
+)
+def test_a_result_of_another_form_becomes_no_row(tmp_path, capsys, key, value):
+    run, _ = runs()
+    folder = finish(run, tmp_path)
+    row = rows.of_run(run, folder, block=0)
+    result = json.loads((folder / "result.json").read_text()) | {key: value}
+    (folder / "result.json").write_text(json.dumps(result))
+    with pytest.raises(ConfigError, match=rf"is damaged.*lacks \['{key}'\]"):
+        rows.of_run(run, folder, block=0)
+    rows.append(row | {key: value}, tmp_path)  # by hand
+    assert rows.read([run], tmp_path, 0) == {}
+    expected = f"{tmp_path / rows.FILE}: a line of {run.name} is no row, for ['{key}'] are wrong"
+    assert expected in capsys.readouterr().out
+    rows.append(row, tmp_path)
+    assert rows.read([run], tmp_path, 0) == {run.name: row}
+    assert not capsys.readouterr().out
+
+
+def test_a_list_of_the_same_name_with_other_ids_is_refused(tmp_path):
+    first, second = runs(**{"data.subset": "ids.txt"})
+    row = rows.of_run(first, finish(first, tmp_path), block=0)
+    other = rows.of_run(second, finish(second, tmp_path), block=0)
+    rows.require_same_data(other, tmp_path, [row])
+    with pytest.raises(ConfigError, match=r"seed=1 was trained on.*not those of.*train_ids_hash"):
+        rows.require_same_data(other | {"train_ids_hash": "89ab"}, tmp_path, [row])
+    subset = {"config": other["config"] | {"data.subset_seed": 1}, "train_ids_hash": "89ab"}
+    rows.require_same_data(other | subset, tmp_path, [row])
 
 
 def test_the_result_of_another_run_is_refused(tmp_path):

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from ml_collections import ConfigDict
 
 from pals_jax.config import default_config, load, save
 from pals_jax.errors import ConfigError
@@ -44,6 +45,8 @@ def test_runs_end_well_or_not(runs, program, tmp_path, capsys):
     log = runner.failure(tmp_path / "base/seed=1", lines=20)
     assert log.splitlines() == ["ValueError: no luck", "failed with exit code 3"]
     assert runner.failure(tmp_path / "base/seed=0", lines=20) is None
+    killed = runner.failure(tmp_path / "base/seed=2", lines=20)
+    assert killed == "failed with exit code -9, ended by signal 9, perhaps for want of memory"
     said = capsys.readouterr().out
     assert "base/seed=1: failed: ValueError: no luck\n  see /" in said
     assert "base/seed=2: failed: ended by signal 9, perhaps for want of memory" in said
@@ -67,11 +70,36 @@ def test_the_reason_of_a_failure_is_of_the_last_attempt(runs, program, tmp_path,
     for line, reason in (
         ("DataError: lost", "DataError: lost"),
         ("jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED", "jax.errors.JaxRuntimeError: RES"),
+        ("DataError: lost\nException ignored in: <function>", "DataError: lost"),
         ("no word", "exit code 3"),
     ):
         program(f'echo "{line}"; exit 3')
         runner.Runner(runs[:1], tmp_path, 1, lambda run: "well").run()
         assert f"base/seed=0: failed: {reason}" in capsys.readouterr().out
+
+
+def test_a_log_that_ends_within_a_line_tells_the_failure(runs, program, tmp_path):
+    folder = tmp_path / runs[0].name
+    folder.mkdir(parents=True)
+    (folder / runner.LOG).write_text("step 10")  # the process was killed here
+    program('printf "Killed while printing"; exit 3')
+    runner.Runner(runs[:1], tmp_path, 1, lambda run: "well").run()
+    log = runner.failure(folder, lines=20)
+    assert log.splitlines() == ["Killed while printing", "failed with exit code 3"]
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_run_whose_folder_is_removed_fails_and_the_others_go_on(runs, program, tmp_path, code):
+    program(f'case "$NAME" in *seed=0) rm -r "$NAME"; exit {code};; esac')
+
+    def finished(run):
+        load(tmp_path / run.name / "config.json")
+        return "well"
+
+    waiting = runner.Runner(runs, tmp_path, 1, finished)
+    assert waiting.run() is None
+    assert [run.seed for run in waiting.failed] == [0]
+    assert runner.failure(tmp_path / "base/seed=0", lines=20)
 
 
 def test_a_run_stopped_while_it_starts_has_not_failed(runs, program, tmp_path):
@@ -97,6 +125,28 @@ def test_the_folder_of_another_run_is_refused(runs, program, tmp_path):
     with pytest.raises(ConfigError, match=f"{differs % 0}.*{differs % 1}Remove a folder"):
         runner.Runner(others, tmp_path, 1, lambda run: "well")
     assert not (tmp_path / "base/seed=2").exists()  # nothing was begun
+
+
+def test_a_begun_folder_of_an_unknown_run_is_refused(runs, program, tmp_path):
+    folder = tmp_path / runs[0].name
+    (folder / "checkpoints/100").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"base/seed=0 lacks its config\.json"):
+        runner.Runner(runs, tmp_path, 1, lambda run: "well")
+    assert not (folder / "config.json").exists()
+
+
+def test_another_run_put_there_after_the_start_is_left_alone(runs, program, tmp_path, capsys):
+    program("exit 0")
+    waiting = runner.Runner(runs, tmp_path, 1, lambda run: "well")
+    folder = tmp_path / runs[0].name
+    (folder / "checkpoints/100").mkdir(parents=True)
+    other = ConfigDict(runs[0].config.to_dict())
+    other.total_steps = 5
+    save(other, folder / "config.json")
+    assert waiting.run() is None
+    assert [run.seed for run in waiting.failed] == [0]
+    assert load(folder / "config.json").total_steps == 5
+    assert "seed=0 differs in {'total_steps': (5, 1000)}" in capsys.readouterr().out
 
 
 def test_a_run_that_failed_before_it_saved_may_get_other_fields(runs, program, tmp_path):
