@@ -52,8 +52,9 @@ _OWN_SUBSETS = "Where not all labels are used, each seed has images of its own."
 
 _OVER_IMAGES = """\
 The interval *over images* resamples blocks of {block} neighbouring images and holds the trained
-networks fixed: it tells what other images like these could have shown. What another training would
-show, and so whether a variant is better, is for the interval over seeds to tell."""
+networks fixed: it tells what other images like these could have shown. A class that the truth of a
+draw lacks is left out of its mIoU. What another training would show, and so whether a variant is
+better, is for the interval over seeds to tell."""
 
 _SEEN = """\
 What training saw last, from left to right: the input, the truth, the prediction and the entropy of
