@@ -27,7 +27,7 @@ _OF_A_RUN = (
     *("data.photometric", "data.downsample", "data.label_downsampling"),
 )
 
-_LABELLED = ("data.subset", "data.subset_seed", "data.dev")  # those that choose
+_CHOOSING = ("data.subset", "data.subset_seed", "data.dev")  # of these
 
 _SCORE = int | float | None  # None where nothing was counted
 
@@ -83,7 +83,7 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
         row |= result
         row["seconds_per_step"] = 1 / statistics.median(rates) if rates else None
         if wrong := _wrong(row, _RESULT):
-            raise ValueError(f"result.json lacks {wrong}, or holds something else there")
+            raise ValueError(f"in result.json {', '.join(wrong)} is missing or damaged")
         if areas.shape != (expected := (row["images"], 3, len(row["iou"]))):
             raise ValueError(f"per_image.jsonl has areas {areas.shape}, expected {expected}")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -115,7 +115,7 @@ def require_same_data(row: Row, folder: Path, others: Iterable[Row]) -> None:
         if _split(other["config"]) != _split(row["config"]):
             continue
         keys = ["data_hash", "train_data_hash"]
-        if all(other["config"].get(field) == row["config"].get(field) for field in _LABELLED):
+        if all(other["config"].get(field) == row["config"].get(field) for field in _CHOOSING):
             keys.append("train_ids_hash")  # lists of one name may hold others
         for key in keys:
             if differ(row, other, key):
@@ -161,7 +161,8 @@ def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
     for line in lines:
         named = [run.name for run in runs if run.name == line.get("name")]
         if named and named[0] not in rows:
-            print(f"{path}: a line of {named[0]} is no row, for {_wrong(line, _ROW)} are wrong")
+            wrong = ", ".join(_wrong(line, _ROW))
+            print(f"{path}: a line of {named[0]} is left out: {wrong} is missing or damaged")
     defaults = identity(default_config())
     for run in runs:
         if run.name in rows:

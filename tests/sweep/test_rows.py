@@ -100,8 +100,8 @@ def test_a_damaged_run_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("result.json", "{}", "result.json lacks .*'ece'"),
-        ("result.json", "[]", "result.json lacks"),
+        ("result.json", "{}", "in result.json .*ece.* is missing"),
+        ("result.json", "[]", "in result.json .* is missing"),
         (
             "per_image.jsonl",
             '{"id": "0", "areas": [[1, 1], [1, 1], [1, 1]]}',
@@ -142,11 +142,11 @@ def test_a_result_of_another_form_becomes_no_row(tmp_path, capsys, key, value):
     row = rows.of_run(run, folder, block=0)
     result = json.loads((folder / "result.json").read_text()) | {key: value}
     (folder / "result.json").write_text(json.dumps(result))
-    with pytest.raises(ConfigError, match=rf"is damaged.*lacks \['{key}'\]"):
+    with pytest.raises(ConfigError, match=rf"is damaged.*in result\.json {key} is missing"):
         rows.of_run(run, folder, block=0)
     rows.append(row | {key: value}, tmp_path)  # by hand
     assert rows.read([run], tmp_path, 0) == {}
-    expected = f"{tmp_path / rows.FILE}: a line of {run.name} is no row, for ['{key}'] are wrong"
+    expected = f"{tmp_path / rows.FILE}: a line of {run.name} is left out: {key} is missing"
     assert expected in capsys.readouterr().out
     rows.append(row, tmp_path)
     assert rows.read([run], tmp_path, 0) == {run.name: row}
