@@ -1,4 +1,4 @@
-"""Every file in configs/ loads, resolves, and takes training steps."""
+"""Every file in configs/ loads and resolves, and every network and recipe takes training steps."""
 
 import contextlib
 import importlib.util
@@ -16,6 +16,7 @@ from pals_jax.run_data import RunData, open_data
 from pals_jax.train import train_and_evaluate
 
 FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+OF_CE = [path for path in FILES if path.stem.endswith("_ce")]
 
 
 def load(path):
@@ -34,13 +35,27 @@ def downloads(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("path", OF_CE, ids=lambda path: path.stem)
+def test_pals_differs_from_cross_entropy_in_the_target_alone(path):
+    cross_entropy = configs.resolve(load(path).get_config())
+    pals = configs.resolve(load(path.with_stem(path.stem.replace("_ce", "_pals"))).get_config())
+    assert cross_entropy.target.name == "one_hot"
+    assert pals.target.name == "pals"
+    pals.target = cross_entropy.target
+    assert not configs.changes(cross_entropy, pals)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_command_names_the_file(path):
+    assert f"--config=configs/{path.name}" in load(path).__doc__
+
+
+# Those of cross-entropy are, but for the target, those of PALS, and take as long to compile.
+@pytest.mark.parametrize("path", [p for p in FILES if p not in OF_CE], ids=lambda path: path.stem)
 def test_config_takes_steps(path, tmp_path, downloads, monkeypatch):
     cityscapes_archives.expect_small(monkeypatch)
     voc_archives.expect_small(monkeypatch)
-    module = load(path)
-    assert f"--config=configs/{path.name}" in module.__doc__
-    config = configs.resolve(module.get_config())
+    config = configs.resolve(load(path).get_config())
     with config.unlocked():
         # Only smaller: the network, the target and the optimiser stay what the file says.
         config.update(total_steps=2, batch_size=2, accumulation=1, num_devices=1)
