@@ -44,7 +44,7 @@ def is_held(workdir: Path) -> bool:
     """Whether a process trains in a work directory."""
     try:
         lock = (workdir / ".lock").open("r+")
-    except OSError:  # nobody ever has
+    except (FileNotFoundError, NotADirectoryError):  # nobody ever has
         return False
     with lock:
         try:

@@ -151,10 +151,10 @@ def load(path: Path) -> Sweep:
     except ConfigError as error:
         raise ConfigError(f"--sweep={path}: {error}") from None
     except Exception as error:
-        said = "".join(traceback.format_exception_only(error)).strip()
-        inside = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-        line = f", line {inside[-1].lineno}" if inside else ""
-        raise ConfigError(f"--sweep={path}{line}: {said}") from error
+        frames = traceback.extract_tb(error.__traceback__)
+        own = list(itertools.dropwhile(lambda frame: frame.filename != str(path), frames))
+        said = [*traceback.format_list(own), *traceback.format_exception_only(error)]
+        raise ConfigError(f"--sweep={path} fails:\n{''.join(said).rstrip()}") from error
     if not isinstance(sweep, Sweep):
         raise ConfigError(f"--sweep={path} must define get_sweep(), which returns a Sweep")
     return sweep

@@ -293,7 +293,7 @@ class _Report:
             for field, value in all_fields[0].items()
             if value != usual.get(field)
             and all(f.get(field) == value for f in all_fields)
-            and not field.startswith(_OPTIONS)
+            and not field.startswith("target.")
         ]
 
     def _all_runs(self) -> list[str]:

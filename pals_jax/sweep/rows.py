@@ -27,24 +27,24 @@ _OF_A_RUN = (
     *("data.photometric", "data.downsample", "data.label_downsampling"),
 )
 
-_CHOOSING = ("data.subset", "data.subset_seed", "data.dev")  # of these
+_CHOOSING = ("data.subset", "data.subset_seed", "data.dev", "seed")
 
 _SCORE = int | float | None  # None where nothing was counted
 
-# What a report reads of a result, and of the rest of a row: a type, [the form of each item],
-# {key: form} or {str: the form of each value}.
-_RESULT: dict[str, Any] = {
+_AREAS = [[[int]]]  # [images,3,K] or [blocks,3,K]
+
+# What a report reads of a row: a type, [the form of each item], {key: form, …}, and behind the key
+# `str` the form of every value.
+_ROW: dict[str, Any] = {
+    **{"name": str, "config": dict, "block": int, "seconds_per_step": _SCORE},
     **dict.fromkeys(("mean_iou", "mean_boundary_iou", "ece", "nll", "brier"), _SCORE),
     "iou": {str: _SCORE},
     "trimap": {str: _SCORE},
     "calibration": {"count": [int | float], "confidence": [_SCORE], "accuracy": [_SCORE]},
     **dict.fromkeys(("images", "train_images"), int),
     **dict.fromkeys(("ids_hash", "train_ids_hash"), str),
-    "versions": dict,
-}
-_ROW = _RESULT | {
-    **{"name": str, "config": dict, "block": int, "seconds_per_step": _SCORE},
-    "diagnostics": [{"step": int}],
+    "versions": {str: str | None},
+    "diagnostics": [{"step": int, str: _SCORE}],
 }
 
 Row = dict[str, Any]
@@ -76,27 +76,27 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
     try:
         result = json.loads((folder / "result.json").read_text())
         log = json_lines(folder / "metrics.jsonl")
-        images = json_lines(folder / "per_image.jsonl")
-        areas = np.array([image["areas"] for image in images], np.int64)
+        areas = [image["areas"] for image in json_lines(folder / "per_image.jsonl")]
         rates = [line["steps_per_second"] for line in log if line.get("steps_per_second")]
         row: Row = {"name": run.name, "variant": run.variant, "config": identity(run.config)}
-        row |= result
+        row = row | result | row  # what the sweep knows stands first, and wins
         row["seconds_per_step"] = 1 / statistics.median(rates) if rates else None
-        if wrong := _wrong(row, _RESULT):
-            raise ValueError(f"in result.json {', '.join(wrong)} is missing or damaged")
-        if areas.shape != (expected := (row["images"], 3, len(row["iou"]))):
-            raise ValueError(f"per_image.jsonl has areas {areas.shape}, expected {expected}")
+        row["diagnostics"] = [
+            line for line in log if any(name.startswith("target/") for name in line)
+        ]
+        row["block"] = block
+        if wrong := _wrong(row, _ROW):
+            raise ValueError(f"{', '.join(wrong)} is missing or damaged")
+        expected = (row["images"], 3, len(row["iou"]))
+        if not _fits(areas, _AREAS) or np.shape(areas) != expected:
+            raise ValueError(f"the areas in per_image.jsonl are not whole numbers {expected}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{folder} is damaged ({error!r}): remove it, and the same command trains it again"
         ) from error
-    row["diagnostics"] = [
-        line for line in log if "step" in line and any(name.startswith("target/") for name in line)
-    ]
-    row["block"] = block
     if block:
         starts = range(0, len(areas), block)
-        row["block_areas"] = [areas[i : i + block].sum(0).tolist() for i in starts]
+        row["block_areas"] = [np.sum(areas[i : i + block], axis=0).tolist() for i in starts]
     return row
 
 
@@ -116,7 +116,7 @@ def require_same_data(row: Row, folder: Path, others: Iterable[Row]) -> None:
             continue
         keys = ["data_hash", "train_data_hash"]
         if all(other["config"].get(field) == row["config"].get(field) for field in _CHOOSING):
-            keys.append("train_ids_hash")  # lists of one name may hold others
+            keys.append("train_ids_hash")  # a pair, whose lists of one name may hold others
         for key in keys:
             if differ(row, other, key):
                 which = "reported on" if key == "data_hash" else "trained on"
@@ -156,13 +156,13 @@ def read(runs: Sequence[Run], workdir: Path, block: int) -> dict[str, Row]:
     if not path.exists():
         return {}
     lines = json_lines(path)
-    found = {line["name"]: line for line in lines if not _wrong(line, _ROW)}
+    found = {line["name"]: line for line in lines if not _missing(line)}
     rows = {run.name: found[run.name] for run in runs if run.name in found}
     for line in lines:
         named = [run.name for run in runs if run.name == line.get("name")]
         if named and named[0] not in rows:
-            wrong = ", ".join(_wrong(line, _ROW))
-            print(f"{path}: a line of {named[0]} is left out: {wrong} is missing or damaged")
+            missing = ", ".join(_missing(line))
+            print(f"{path}: a line of {named[0]} is left out: {missing} is missing or damaged")
     defaults = identity(default_config())
     for run in runs:
         if run.name in rows:
@@ -184,19 +184,24 @@ def has_finished(folder: Path) -> bool:
     return (folder / "result.json").exists() and not is_held(folder)
 
 
-def _wrong(found: Row, form: dict[str, Any]) -> list[str]:
+def _missing(line: Row) -> list[str]:
+    """What a line lacks to be a row, or has in another form."""
+    return _wrong(line, _ROW | ({"block_areas": _AREAS} if line.get("block") else {}))
+
+
+def _wrong(found: Row, form: dict[Any, Any]) -> list[str]:
     """The keys that lack, or whose value has another form."""
     return [key for key in form if key not in found or not _fits(found[key], form[key])]
 
 
 def _fits(value: Any, form: Any) -> bool:
-    """Whether a JSON value has a form, see `_RESULT`."""
+    """Whether a JSON value has a form, see `_ROW`."""
     if isinstance(form, list):
         return isinstance(value, list) and all(_fits(item, form[0]) for item in value)
     if not isinstance(form, dict):
         return isinstance(value, form)
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value:
         return False
-    if str in form:
-        return bool(value) and all(_fits(item, form[str]) for item in value.values())
-    return not _wrong(value, form)
+    named = {key: form[key] for key in form if key is not str}
+    every = form.get(str, object)
+    return not _wrong(value, named) and all(_fits(item, every) for item in value.values())

@@ -22,7 +22,9 @@ LOG = "log.txt"
 
 _POLL = 0.5  # seconds
 _TELL = 60.0  # seconds between lines that tell the progress
-_FAILED = "failed with exit code "
+_FAILED = "failed with "
+# What Python says of an error in a destructor, which ends nothing: a line, or a traceback too.
+_IGNORED = r"^Exception ignored in.*\n(Traceback.*\n([ \t].*\n)*\S.*\n)?"
 _LONGEST = 500  # letters of an error on the screen, or of a line of a log in a report
 
 
@@ -103,8 +105,10 @@ class Runner:
             self._waiting.remove(run)
             folder = self._workdir / run.name
             if other := _other_run(run, folder):  # put there since the sweep began
-                print(f"{run.name}: failed: {other}; remove the folder to train its run anew")
                 self.failed.append(run)
+                append_line(folder / LOG, f"ConfigError: {other}")
+                append_line(folder / LOG, f"{_FAILED}another run in its folder")
+                print(f"{run.name}: failed: {other}", flush=True)
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             configs.save(run.config, folder / "config.json")
@@ -160,7 +164,7 @@ class Runner:
             return "stopped, to be resumed"
         self.failed.append(child.run)
         reason = _reason(code, log)
-        append_line(log, f"{_FAILED}{code}" + f", {reason}" * (code < 0))
+        append_line(log, f"{_FAILED}exit code {code}" + f", {reason}" * (code < 0))
         return f"failed: {reason}\n  see {log}"
 
     def _progress(self) -> str:
@@ -185,8 +189,9 @@ def _reason(code: int, log: Path) -> str:
     """Why a run failed, in a line: its last error, or the signal that ended it."""
     if code < 0:
         return f"ended by signal {-code}, perhaps for want of memory"
-    lines = _last_attempt(log)
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)(:|$)", line)]
+    text = "\n".join([*_last_attempt(log), ""])
+    raised = re.sub(_IGNORED, "", text, flags=re.MULTILINE).splitlines()
+    errors = [line for line in raised if re.match(r"[\w.]*(Error|Exception)(:|$)", line)]
     said = errors[-1] if errors else f"exit code {code}"
     return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} …"
 
@@ -235,7 +240,10 @@ def _other_run(run: Run, folder: Path) -> str | None:
     path = folder / "config.json"
     if not path.exists():
         return f"{folder} lacks its config.json, which tells what it was trained with"
-    saved = configs.load(path)
+    try:
+        saved = configs.load(path)
+    except ConfigError as error:
+        return str(error)
     if identity(saved) == identity(run.config):
         return None
     return f"{folder} differs in {configs.changes(saved, run.config)}"

@@ -2,7 +2,6 @@
 
 import functools
 import html
-import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -69,7 +68,7 @@ def difference(runs: BySeed, reference: BySeed, *score: str) -> Difference | Non
     keys = score or ("mean_iou",)
 
     def of(row: Any) -> Any:
-        return functools.reduce(operator.getitem, keys, row)
+        return functools.reduce(dict.get, keys, row)
 
     both = [(of(own), of(other)) for own, other in pairs(runs, reference)]
     found = [a - b for a, b in both if a is not None and b is not None]

@@ -179,7 +179,10 @@ def test_what_cannot_be_run_is_refused(broken, message):
     ("text", "message"),
     [
         ("x = 1\ndef get_sweep(\n", "line 2.*SyntaxError"),
-        ("import json\ndef get_sweep():\n    return json.loads('')\n", "line 3: .*JSONDecodeError"),
+        (
+            "import json\ndef get_sweep():\n    return json.loads('')\n",
+            "line 3, in get_sweep.*json/.*JSONDecodeError",
+        ),
         ("get_sweep = 3", "TypeError: 'int' object is not callable"),
         ("", "must define get_sweep"),
         ("def get_sweep():\n    pass", "must define get_sweep"),

@@ -100,15 +100,23 @@ def test_a_damaged_run_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("result.json", "{}", "in result.json .*ece.* is missing"),
-        ("result.json", "[]", "in result.json .* is missing"),
+        ("result.json", "{}", "ece.* is missing"),
+        ("result.json", "[]", "TypeError"),
         (
             "per_image.jsonl",
             '{"id": "0", "areas": [[1, 1], [1, 1], [1, 1]]}',
-            r"has areas \(1, 3, 2\), expected \(4, 3, 2\)",
+            r"not whole numbers \(4, 3, 2\)",
         ),
         ("per_image.jsonl", '{"id": "0", "areas": [[1, 1], [1], [1, 1]]}', "inhomogeneous"),
-        ("per_image.jsonl", '{"id": "0", "areas": null}', "TypeError"),
+        (
+            "per_image.jsonl",
+            '{"id": "0", "areas": [[1.9], [1], [1]]}',
+            "not whole numbers",
+        ),
+        ("per_image.jsonl", '{"id": "0", "areas": null}', "not whole numbers"),
+        ("metrics.jsonl", '{"step": "x", "target/a": 1}', "diagnostics is missing"),
+        ("metrics.jsonl", '{"step": 2, "target/a": "x"}', "diagnostics is missing"),
+        ("metrics.jsonl", '{"target/a": 1}', "diagnostics is missing"),
         ("metrics.jsonl", '{"step": 1, "steps_per_second": "x"}', "TypeError"),
     ],
 )
@@ -134,6 +142,7 @@ def test_files_that_lack_something_are_damaged(tmp_path, file, content, said):
         ("train_images", "x"),
         ("train_ids_hash", {}),
         ("versions", []),
+        ("versions", {"commit": 3}),
     ],
 )
 def test_a_result_of_another_form_becomes_no_row(tmp_path, capsys, key, value):
@@ -142,7 +151,7 @@ def test_a_result_of_another_form_becomes_no_row(tmp_path, capsys, key, value):
     row = rows.of_run(run, folder, block=0)
     result = json.loads((folder / "result.json").read_text()) | {key: value}
     (folder / "result.json").write_text(json.dumps(result))
-    with pytest.raises(ConfigError, match=rf"is damaged.*in result\.json {key} is missing"):
+    with pytest.raises(ConfigError, match=rf"is damaged.*{key} is missing"):
         rows.of_run(run, folder, block=0)
     rows.append(row | {key: value}, tmp_path)  # by hand
     assert rows.read([run], tmp_path, 0) == {}
@@ -156,12 +165,31 @@ def test_a_result_of_another_form_becomes_no_row(tmp_path, capsys, key, value):
 def test_a_list_of_the_same_name_with_other_ids_is_refused(tmp_path):
     first, second = runs(**{"data.subset": "ids.txt"})
     row = rows.of_run(first, finish(first, tmp_path), block=0)
+    pair = row | {"name": "LS/seed=0"}
+    rows.require_same_data(pair, tmp_path, [row])
+    with pytest.raises(ConfigError, match=r"LS/seed=0 was trained on.*those of.*train_ids_hash"):
+        rows.require_same_data(pair | {"train_ids_hash": "89ab"}, tmp_path, [row])
+    # Each seed may have a list of its own.
     other = rows.of_run(second, finish(second, tmp_path), block=0)
-    rows.require_same_data(other, tmp_path, [row])
-    with pytest.raises(ConfigError, match=r"seed=1 was trained on.*not those of.*train_ids_hash"):
-        rows.require_same_data(other | {"train_ids_hash": "89ab"}, tmp_path, [row])
-    subset = {"config": other["config"] | {"data.subset_seed": 1}, "train_ids_hash": "89ab"}
-    rows.require_same_data(other | subset, tmp_path, [row])
+    rows.require_same_data(other | {"train_ids_hash": "89ab"}, tmp_path, [row])
+
+
+def test_a_result_does_not_rename_its_run(tmp_path):
+    run, _ = runs()
+    folder = finish(run, tmp_path)
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | {"name": "other", "config": {}}))
+    row = rows.of_run(run, folder, block=0)
+    assert row["name"] == run.name
+    assert row["config"]["total_steps"] == 1000
+
+
+def test_blocks_of_another_form_are_left_out(tmp_path):
+    run, _ = runs()
+    row = rows.of_run(run, finish(run, tmp_path), block=2)
+    for changed in ({"block_areas": [[1], [2]]}, {"block_areas": None}):
+        rows.append(row | changed, tmp_path)
+        assert rows.read([run], tmp_path, 2) == {}
 
 
 def test_the_result_of_another_run_is_refused(tmp_path):

@@ -13,6 +13,11 @@ from pals_jax.config import default_config, load, save
 from pals_jax.errors import ConfigError
 from pals_jax.sweep import Grid, Sweep, expand, runner
 
+IGNORED = """Exception ignored in: <function A.__del__ at 0x7f>
+Traceback (most recent call last):
+  File a.py, line 3, in __del__
+AttributeError: no attribute"""
+
 
 @pytest.fixture
 def runs():
@@ -71,6 +76,8 @@ def test_the_reason_of_a_failure_is_of_the_last_attempt(runs, program, tmp_path,
         ("DataError: lost", "DataError: lost"),
         ("jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED", "jax.errors.JaxRuntimeError: RES"),
         ("DataError: lost\nException ignored in: <function>", "DataError: lost"),
+        (f"DataError: lost\n{IGNORED}", "DataError: lost"),
+        (f"{IGNORED}\nDataError: lost", "DataError: lost"),
         ("no word", "exit code 3"),
     ):
         program(f'echo "{line}"; exit 3')
@@ -147,6 +154,15 @@ def test_another_run_put_there_after_the_start_is_left_alone(runs, program, tmp_
     assert [run.seed for run in waiting.failed] == [0]
     assert load(folder / "config.json").total_steps == 5
     assert "seed=0 differs in {'total_steps': (5, 1000)}" in capsys.readouterr().out
+    log = runner.failure(folder, lines=20)
+    assert log.splitlines()[0].endswith("seed=0 differs in {'total_steps': (5, 1000)}")
+    (folder / "config.json").write_text('{"seed": ')
+    waiting = runner.Runner(runs[1:], tmp_path, 1, lambda run: "well")
+    (tmp_path / runs[1].name / "config.json").write_text('{"seed": ')
+    (tmp_path / runs[1].name / "result.json").touch()
+    assert waiting.run() is None
+    assert [run.seed for run in waiting.failed] == [1]
+    assert "seed=1/config.json is not valid JSON" in capsys.readouterr().out
 
 
 def test_a_run_that_failed_before_it_saved_may_get_other_fields(runs, program, tmp_path):
