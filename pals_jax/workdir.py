@@ -5,6 +5,7 @@ finished.
 import contextlib
 import fcntl
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,9 +43,10 @@ def exclusive(workdir: Path) -> Iterator[None]:
 
 def is_held(workdir: Path) -> bool:
     """Whether a process trains in a work directory."""
-    try:
-        lock = (workdir / ".lock").open("r+")
-    except (FileNotFoundError, NotADirectoryError):  # nobody ever has
+    path = workdir / ".lock"
+    try:  # network drives lock only what may be written, others also what another user holds
+        lock = path.open("r+" if os.access(path, os.W_OK) else "r")
+    except OSError:  # nobody ever has, or nobody can tell
         return False
     with lock:
         try:

@@ -66,7 +66,8 @@ def run(sweep: Sweep, runs: Sequence[Run], workdir: Path, processes: int, *, tra
 
     def take(done: Run) -> rows.Row:
         row = rows.of_run(done, workdir / done.name, sweep.bootstrap_block)
-        rows.require_same_data(row, workdir / done.name, finished.values())
+        others = [(other, finished[other.name]) for other in runs if other.name in finished]
+        rows.require_same_data(done, row, workdir / done.name, others)
         if train:  # who only reports leaves the file to the process that trains
             rows.append(row, workdir)
         finished[done.name] = row

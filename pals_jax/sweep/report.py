@@ -31,7 +31,7 @@ so variants are compared pair by pair: *difference* is the mean of (variant − 
 pairs, in points of mIoU, with Student's 95 % interval. An interval that holds 0 shows no
 difference; *detectable* is the smallest true difference that so many pairs, with the spread they
 have, would show with probability 0.8. Of twenty variants that do nothing, one leaves 0 out by
-chance. {subsets} *mIoU* is the mean over all runs of a variant: where it has fewer than {baseline},
+chance. {subsets}*mIoU* is the mean over all runs of a variant: where it has fewer than {baseline},
 only the difference compares the two. *ms per step* is a median, of runs side by side, behind it in
 brackets that of the ratios to {baseline} by pairs."""
 
@@ -47,8 +47,8 @@ _CHOICE = (
     "Variants stand in the order of the sweep: whoever chooses one by this report has to report it "
     "on other images."
 )
-_ONE_SUBSET = "All seeds train on the same images: intervals tell nothing of others."
-_OWN_SUBSETS = "Where not all labels are used, each seed has images of its own."
+_ONE_SUBSET = "All seeds train on the same images: intervals tell nothing of others. "
+_OWN_SUBSETS = "Where not all labels are used, each seed has images of its own. "
 
 _OVER_IMAGES = """\
 The interval *over images* resamples blocks of {block} neighbouring images and holds the trained
@@ -123,7 +123,7 @@ class _Report:
         return {run.config.eval.checkpoint for run in self.runs}
 
     def _subsets(self) -> str:
-        """Whether seeds differ in the images that they train or report on."""
+        """Whether seeds differ in the images that they train or report on; nothing of one seed."""
         of_seeds: dict[str, dict[int, tuple[str, str]]] = {}
         for run in self.done:
             row = self.rows[run.name]
@@ -134,8 +134,10 @@ class _Report:
             any(len({hashes[i] for hashes in seeds.values()}) > 1 for seeds in of_seeds.values())
             for i in (0, 1)
         )
+        if all(len(seeds) < 2 for seeds in of_seeds.values()):
+            return ""
         said = _OWN_SUBSETS if trained else _ONE_SUBSET
-        return said + " Each seed reports on images of its own." * reported
+        return said + "Each seed reports on images of its own. " * reported
 
     def _condition(self, number: int, condition: dict[str, Any]) -> list[str]:
         """The comparison under one condition."""
@@ -294,6 +296,7 @@ class _Report:
             if value != usual.get(field)
             and all(f.get(field) == value for f in all_fields)
             and not field.startswith("target.")
+            and not all(field in run.fields for run in self.runs)  # told of each variant
         ]
 
     def _all_runs(self) -> list[str]:

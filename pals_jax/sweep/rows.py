@@ -27,7 +27,7 @@ _OF_A_RUN = (
     *("data.photometric", "data.downsample", "data.label_downsampling"),
 )
 
-_CHOOSING = ("data.subset", "data.subset_seed", "data.dev", "seed")
+_CHOOSING = ("data.subset", "data.subset_seed", "data.dev")  # of these
 
 _SCORE = int | float | None  # None where nothing was counted
 
@@ -79,14 +79,18 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
         areas = [image["areas"] for image in json_lines(folder / "per_image.jsonl")]
         rates = [line["steps_per_second"] for line in log if line.get("steps_per_second")]
         row: Row = {"name": run.name, "variant": run.variant, "config": identity(run.config)}
+        if not isinstance(result, dict):
+            raise ValueError(f"result.json holds {result!r:.80}")
         row = row | result | row  # what the sweep knows stands first, and wins
         row["seconds_per_step"] = 1 / statistics.median(rates) if rates else None
         row["diagnostics"] = [
-            line for line in log if any(name.startswith("target/") for name in line)
+            line
+            for line in log
+            if "step" in line and any(name.startswith("target/") for name in line)
         ]
         row["block"] = block
         if wrong := _wrong(row, _ROW):
-            raise ValueError(f"{', '.join(wrong)} is missing or damaged")
+            raise ValueError(f"in its files {', '.join(wrong)} is missing or damaged")
         expected = (row["images"], 3, len(row["iou"]))
         if not _fits(areas, _AREAS) or np.shape(areas) != expected:
             raise ValueError(f"the areas in per_image.jsonl are not whole numbers {expected}")
@@ -100,23 +104,28 @@ def of_run(run: Run, folder: Path, block: int) -> Row:
     return row
 
 
-def require_same_data(row: Row, folder: Path, others: Iterable[Row]) -> None:
-    """Refuses a row of other images or labels than the rows beside it, where both name one split.
+def require_same_data(run: Run, row: Row, folder: Path, others: Iterable[tuple[Run, Row]]) -> None:
+    """Refuses a row of other images or labels than the rows beside it, where both name one split,
+    and of other labelled images, where both name one subset.
 
     Args:
-      row: of a run that has just finished.
+      run: that has just finished.
+      row: of the run.
       folder: of the run.
-      others: rows of the sweep.
+      others: runs of the sweep that are finished, with their rows.
 
     Raises:
       ConfigError: naming a run that differs.
     """
-    for other in others:
+    chosen = configs.fields(run.config)
+    for other_run, other in others:
         if _split(other["config"]) != _split(row["config"]):
             continue
         keys = ["data_hash", "train_data_hash"]
-        if all(other["config"].get(field) == row["config"].get(field) for field in _CHOOSING):
-            keys.append("train_ids_hash")  # a pair, whose lists of one name may hold others
+        # Rows have the names of lists alone, which may lie in several folders.
+        other_chosen = configs.fields(other_run.config)
+        if all(other_chosen[field] == chosen[field] for field in _CHOOSING):
+            keys.append("train_ids_hash")
         for key in keys:
             if differ(row, other, key):
                 which = "reported on" if key == "data_hash" else "trained on"

@@ -23,8 +23,8 @@ LOG = "log.txt"
 _POLL = 0.5  # seconds
 _TELL = 60.0  # seconds between lines that tell the progress
 _FAILED = "failed with "
-# What Python says of an error in a destructor, which ends nothing: a line, or a traceback too.
-_IGNORED = r"^Exception ignored in.*\n(Traceback.*\n([ \t].*\n)*\S.*\n)?"
+# What Python says of an error in a destructor, which ends nothing; some have a traceback.
+_IGNORED = r"^Exception ignored in.*\n((Traceback.*\n([ \t].*\n)*)?[\w.]+(:.*)?\n)?"
 _LONGEST = 500  # letters of an error on the screen, or of a line of a log in a report
 
 
@@ -227,7 +227,7 @@ def _check_folders(runs: Sequence[Run], workdir: Path) -> None:
     other = [said for run in runs if (said := _other_run(run, workdir / run.name))]
     if other:
         raise ConfigError(
-            "folders hold runs that were trained with other fields (saved, asked for):\n  "
+            "folders hold other runs than those asked for (fields as saved, as asked for):\n  "
             + "\n  ".join(other)
             + "\nRemove a folder to train its run anew, or use another --workdir."
         )

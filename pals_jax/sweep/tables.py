@@ -99,7 +99,7 @@ def class_gains(by_variant: Mapping[str, BySeed], baseline: str) -> str:
     reference = by_variant[baseline]
     classes = list(next(iter(reference.values()))["iou"])
     of_baseline = [
-        percent(_mean_of(row["iou"][name] for row in reference.values())) for name in classes
+        percent(_mean_of(row["iou"].get(name) for row in reference.values())) for name in classes
     ]
     lines = [[f"{literal(baseline)}, IoU %", *of_baseline]]
     for variant, runs in by_variant.items():

@@ -134,6 +134,7 @@ def test_one_pair_has_no_interval(tmp_path):
     assert cells[2] != ""
     assert cells[3:5] == ["", ""]
     assert cells[7] == "1"
+    assert "All seeds train" not in text  # of one seed nothing is known
 
 
 def test_nothing_finished(tmp_path):

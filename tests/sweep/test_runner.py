@@ -77,6 +77,7 @@ def test_the_reason_of_a_failure_is_of_the_last_attempt(runs, program, tmp_path,
         ("jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED", "jax.errors.JaxRuntimeError: RES"),
         ("DataError: lost\nException ignored in: <function>", "DataError: lost"),
         (f"DataError: lost\n{IGNORED}", "DataError: lost"),
+        ("DataError: lost\nException ignored in: <file>\nOSError: full", "DataError: lost"),
         (f"{IGNORED}\nDataError: lost", "DataError: lost"),
         ("no word", "exit code 3"),
     ):
