@@ -261,11 +261,16 @@ class _Report:
         fields: dict[str, dict[str, dict[str, None]]] = {}
         for run in self.runs:
             of_variant = fields.setdefault(run.variant, {})
+            decisive = identity(run.config)
             own = {"target.name": run.config.target.name}
-            own |= {k: v for k, v in run.fields.items() if not k.startswith(_OPTIONS)}
+            own |= {  # as it was trained with: the seed may have set it anew
+                field: decisive.get(field, value)
+                for field, value in run.fields.items()
+                if not field.startswith(_OPTIONS)
+            }
             options = {
                 field.removeprefix(_OPTIONS): value
-                for field, value in identity(run.config).items()
+                for field, value in decisive.items()
                 if field.startswith(_OPTIONS)
             }
             for field, value in (own | options).items():
@@ -283,7 +288,11 @@ class _Report:
             "## Settings",
             f"Options of a target without `{_OPTIONS}` before them:",
             tables.markdown(("variant", "fields"), cells, numbers=False),
-            *(["All runs: " + ", ".join(shared) + "; else the defaults."] if shared else []),
+            *(
+                ["All runs, beside these: " + ", ".join(shared) + "; else the defaults."]
+                if shared
+                else []
+            ),
         ]
 
     def _shared(self) -> list[str]:

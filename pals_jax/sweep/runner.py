@@ -24,7 +24,7 @@ _POLL = 0.5  # seconds
 _TELL = 60.0  # seconds between lines that tell the progress
 _FAILED = "failed with "
 # What Python says of an error in a destructor, which ends nothing; some have a traceback.
-_IGNORED = r"^Exception ignored in.*\n((Traceback.*\n([ \t].*\n)*)?[\w.]+(:.*)?\n)?"
+_IGNORED = r"^Exception ignored .*\n((Traceback.*\n([ \t].*\n)*)?[\w.]+(:.*)?\n)?"
 _LONGEST = 500  # letters of an error on the screen, or of a line of a log in a report
 
 

@@ -240,6 +240,15 @@ def test_label_curves_keep_other_conditions_apart(tmp_path):
     assert "## By the number of labels data.downsample = 2\n" in text
 
 
+def test_the_settings_are_those_that_were_trained_with(tmp_path):
+    grid = Grid({"seed": (3,), "data.subset_seed": (5,)}, METHODS)
+    sweep = Sweep("t", (grid,), "CE", conditions=(), seed_fields=("data.subset_seed",))
+    report.write(sweep, expand(sweep, default_config()), {}, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "data.subset_seed = 3" in text
+    assert "data.subset_seed = 5" not in text
+
+
 def test_the_settings_and_diagnostics_of_each_variant(tmp_path):
     sweep = Sweep("t", (Grid({"seed": (0,)}, METHODS | {"LS": {"total_steps": 3}}),), "CE")
     runs = expand(sweep, default_config())
